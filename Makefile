@@ -1,0 +1,42 @@
+# The common tasks; `make help` lists them. PYTHON names another interpreter (3.10 or newer).
+PYTHON ?= python3
+VENV   ?= .venv
+FRAMES ?= 20
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help venv demo test test-fast lint types check ros clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP) ## create the virtual environment with everything that development needs
+
+$(STAMP): pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dds,test]'
+	touch $(VENV)/COLCON_IGNORE $@
+
+demo: venv ## camera, node and viewer on this machine; results in out/demo (FRAMES=0: until Ctrl-C)
+	$(BIN)/zgs demo --frames $(FRAMES)
+
+test: venv ## all tests; those that need ROS 2 run where it is sourced
+	$(BIN)/python -m pytest
+
+test-fast: venv ## without the slow tests and those that need ROS 2
+	$(BIN)/python -m pytest -m 'not slow and not ros'
+
+lint: venv ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv ## static types
+	$(BIN)/mypy
+
+check: lint types test ## all that CI checks
+
+ros: ## build for ROS 2 in the workspace ros_ws, ready to launch
+	PYTHON=$(PYTHON) scripts/ros_workspace.sh
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) out ros_ws build install log *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,141 @@
+"""Settings: one typed list, profiles, files, and errors that name what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zgs_ros.config import (
+    PROFILES,
+    NodeSettings,
+    SegmenterSettings,
+    SettingsError,
+    flatten,
+    list_settings,
+    load_settings,
+    make_settings,
+)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_is_valid(profile: str) -> None:
+    settings = flatten(make_settings(NodeSettings, {"profile": profile}))
+    assert settings["profile"] == profile
+    for path, value in PROFILES[profile].items():
+        assert settings[path] == value
+
+
+def test_nested_and_dotted_values_mean_the_same() -> None:
+    nested = make_settings(SegmenterSettings, {"clip": {"sigma": 2.0, "mode": "mask"}})
+    dotted = make_settings(SegmenterSettings, {"clip.sigma": 2.0, "clip.mode": "mask"})
+    assert nested == dotted
+
+
+def test_given_values_win_over_the_profile() -> None:
+    settings = make_settings(SegmenterSettings, {"profile": "fast", "dino.stride": 3})
+    assert (settings.dino.stride, settings.clip.model) == (3, "ViT-B-16")
+
+
+@pytest.mark.parametrize(
+    ("values", "fragments"),
+    [
+        ({"max_ratee": 1.0}, ["'max_ratee'", "did you mean 'max_rate'?", "clip.sigma"]),
+        ({"clip": {"sgima": 1.0}}, ["'clip.sgima'", "did you mean 'clip.sigma'?"]),
+        ({"clip": 3}, ["'clip'"]),
+        ({"profile": "huge"}, ["'huge'", "paper, balanced, fast, mini"]),
+        ({"max_rate": 0.0}, ["max_rate", "got 0.0", "0 < max_rate <= 1000"]),
+        ({"max_rate": "often"}, ["max_rate", "'often'"]),
+        ({"clip.mode": "foo"}, ["clip.mode", "'foo'", "global_subtraction, mask, crop"]),
+        ({"dino.stride": 0}, ["dino.stride", "got 0", "1 <= dino.stride <= 64"]),
+        ({"dino.stride": 2.5}, ["dino.stride", "2.5"]),
+        ({"device": "gpu"}, ["device", "'gpu'"]),
+        ({"labeling.templates": ["no place"]}, ["labeling.templates", "'no place'"]),
+        ({"labeling.templates": []}, ["labeling.templates", "at least one"]),
+    ],
+)
+def test_errors_name_the_setting_the_value_and_what_is_allowed(
+    values: dict[str, Any], fragments: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_settings(NodeSettings, values)
+    for fragment in fragments:
+        assert fragment in str(caught.value)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"dino\.stride.*clip\.sigma|clip\.sigma.*dino\.stride"):
+        make_settings(SegmenterSettings, {"dino.stride": 0, "clip.sigma": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max_rate: 2.0\nclip: {sigma: 3.0}\n", (2.0, 3.0)),
+        ("/**:\n  ros__parameters:\n    max_rate: 2.0\n    clip: {sigma: 3.0}\n", (2.0, 3.0)),
+        (
+            "zgs:\n  ros__parameters: {max_rate: 2.0, clip.sigma: 3.0, use_sim_time: true}\n",
+            (2.0, 3.0),
+        ),
+        (
+            "/**:\n  ros__parameters: {max_rate: 9.0}\n/front/zgs:\n  ros__parameters: {max_rate: 2.0}\n",
+            (2.0, 5.0),
+        ),
+        ("other:\n  ros__parameters: {frobnicate: 1}\n", (5.0, 5.0)),
+        ("", (5.0, 5.0)),
+    ],
+)
+def test_files_are_ros_parameter_files_or_plain_mappings(
+    text: str, expected: tuple[float, float], tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    settings = load_settings(NodeSettings, path)
+    assert (settings.max_rate, settings.clip.sigma) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (b"max_rate: [", "not valid YAML"),
+        (b"- 1\n- 2\n", "must be a mapping"),
+        (b"/**:\n  ros__parameters: {max_ratee: 1.0}\n", "did you mean 'max_rate'?"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+    ],
+)
+def test_file_errors_name_the_file(content: bytes, fragment: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=fragment) as caught:
+        load_settings(NodeSettings, path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_that_names_it() -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml: can't be read"):
+        load_settings(NodeSettings, "nowhere.yaml")
+
+
+def test_overrides_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("max_rate: 2.0\n")
+    settings = load_settings(NodeSettings, path, max_rate=7.0, clip__sigma=1.0, device=None)
+    assert (settings.max_rate, settings.clip.sigma, settings.device) == (7.0, 1.0, "auto")
+
+
+def test_settings_are_listed_with_all_that_a_front_end_shows() -> None:
+    settings = {setting.path: setting for setting in list_settings(NodeSettings, "mini")}
+    assert all(setting.description.endswith(".") for setting in settings.values())
+    rate = settings["max_rate"]
+    assert (rate.kind, rate.minimum, rate.exclusive_minimum, rate.maximum) == (
+        float,
+        0.0,
+        True,
+        1000.0,
+    )
+    assert rate.live
+    assert not settings["clip.sigma"].live
+    assert settings["clip.mode"].choices == ("global_subtraction", "mask", "crop")
+    assert settings["clip.model"].default == "zgs-mini-clip"
+    assert settings["labeling.templates"].kind is tuple

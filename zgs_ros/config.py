@@ -1,0 +1,440 @@
+"""Typed, validated settings: one list that serves ROS parameters, the DDS peer, the CLI and Python.
+
+A setting is declared once, as a field with its type, range and description. Its dotted path
+(``clip.sigma``) is its name everywhere. `PROFILES` are named sets of values for the model settings;
+a value that the user gives wins over the profile's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import annotated_types
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+LIVE: dict[str, Any] = {"live": True}
+"""Marks a setting that a running node can change; all others are read when the models are loaded."""
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown or impossible; the message names it and lists what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+
+
+class DinoSettings(_Section):
+    """Features that the over-segmentation clusters."""
+
+    model: str = Field(
+        "vit_small_patch8_224.dino", description="timm name of a plain ViT (DINO, DINOv2)."
+    )
+    weights: str = Field(
+        "", description="File (safetensors) to load instead of the cached or hub weights."
+    )
+    short_side: Annotated[int, Field(ge=32, le=2048)] = Field(
+        224,
+        description="Pixels of the short image side that the model sees; more finds smaller things.",
+    )
+    stride: Annotated[int, Field(ge=1, le=64)] = Field(
+        4,
+        description="Pixels between neighbouring patches; less gives finer segments and costs time.",
+    )
+
+
+class ClusteringSettings(_Section):
+    """The segment tree."""
+
+    positions: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        512,
+        description="Patch features are first reduced to about this many groups; 0 clusters all of them.",
+    )
+    splits: Annotated[int, Field(ge=0, le=1000)] = Field(
+        10, description="Splits of the tree that are considered; at most one more segments result."
+    )
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        0.95, description="A split is accepted when the cosine of its two centroids is below this."
+    )
+
+
+class RefinementSettings(_Section):
+    """From patches to pixels."""
+
+    method: Literal["none", "guided"] = Field(
+        "guided", description="How segment borders are fitted to the image's edges."
+    )
+    radius: Annotated[int, Field(ge=1, le=64)] = Field(
+        8, description="Window radius of the guided filter in pixels of the model's image."
+    )
+    epsilon: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1e-3, description="Smoothing of the guided filter, as a variance of colours in [0, 1]."
+    )
+    temperature: Annotated[float, Field(gt=0.0, le=10.0)] = Field(
+        0.05, description="Softness of the assignment of patches to segments before the filter."
+    )
+    min_area: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.0005, description="Segments below this share of the image go to their neighbours."
+    )
+
+
+class ClipSettings(_Section):
+    """The embedding of a segment."""
+
+    model: str = Field(
+        "ViT-L-14-336", description="open_clip name of a CLIP with a ViT image tower."
+    )
+    pretrained: str = Field("openai", description="open_clip tag of its weights.")
+    weights: str = Field(
+        "", description="File (safetensors) to load instead of cached or hub weights."
+    )
+    mode: Literal["global_subtraction", "mask", "crop"] = Field(
+        "global_subtraction",
+        description="How a segment is embedded: masked attention with or without global subtraction, "
+        "or its bounding box on black.",
+    )
+    masked_blocks: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="The last blocks in which attention is masked to the segment."
+    )
+    sigma: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
+        5.0,
+        description="Strength of global subtraction; more takes away more of the image's context.",
+    )
+    segment_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32,
+        description="Segments that go through the masked blocks together; less needs less memory.",
+    )
+
+
+class LabelingSettings(_Section):
+    """From embeddings to text."""
+
+    vocabulary: str = Field(
+        "everyday",
+        description="Shipped vocabulary (everyday, synthetic) or a text file, one phrase a line.",
+    )
+    extra_vocabulary: str = Field(
+        "", description="Text file whose phrases are added to the vocabulary."
+    )
+    templates: tuple[str, ...] = Field(
+        ("Image of a {}.",),
+        description="Sentences that a phrase is embedded in; their mean is used.",
+    )
+    alternatives: Annotated[int, Field(ge=0, le=100)] = Field(
+        4, description="Further labels that are reported beside the best one."
+    )
+
+    @field_validator("templates")
+    @classmethod
+    def _has_place_for_phrase(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        if not templates:
+            raise ValueError("at least one template is needed, for example 'Image of a {}.'")
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ValueError(
+                    f"a template needs exactly one {{}} for the phrase, got {template!r}"
+                )
+        return templates
+
+
+class MergingSettings(_Section):
+    """Segments that belong together become one."""
+
+    enabled: bool = Field(True, description="Whether similar sibling segments are merged.")
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        0.8,
+        description="Siblings merge when the mean cosine of embeddings and labels reaches this.",
+    )
+
+
+Profile = Literal["paper", "balanced", "fast", "mini"]
+
+
+class SegmenterSettings(_Section):
+    """All that decides what a segmentation looks like."""
+
+    profile: Profile = Field(
+        "balanced", description="Named set of defaults for the models and stages."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:N or mps.",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+    )
+    dino: DinoSettings = DinoSettings()
+    clustering: ClusteringSettings = ClusteringSettings()
+    refinement: RefinementSettings = RefinementSettings()
+    clip: ClipSettings = ClipSettings()
+    labeling: LabelingSettings = LabelingSettings()
+    merging: MergingSettings = MergingSettings()
+
+
+class NodeSettings(SegmenterSettings):
+    """The settings of a live node: those of the segmenter and of the stream around it."""
+
+    image_transport: Literal["raw", "compressed"] = Field(
+        "raw", description="Type of the image topic: sensor_msgs/Image or CompressedImage."
+    )
+    max_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
+        5.0,
+        description="Highest rate of results [Hz], on the node's clock.",
+        json_schema_extra=LIVE,
+    )
+    lazy: bool = Field(
+        True, description="Whether to rest while nobody subscribes.", json_schema_extra=LIVE
+    )
+    publish_embeddings: bool = Field(
+        True, description="Whether messages carry the segments' embeddings.", json_schema_extra=LIVE
+    )
+    overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE
+    )
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
+        85, description="JPEG quality of the compressed overlay.", json_schema_extra=LIVE
+    )
+
+
+S = TypeVar("S", bound=SegmenterSettings)
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "dino.stride": 2,
+        "clustering.positions": 0,
+    },
+    "balanced": {},
+    "fast": {
+        "dino.stride": 8,
+        "clustering.positions": 256,
+        "clip.model": "ViT-B-16",
+    },
+    "mini": {
+        "dino.model": "zgs-mini-dino",
+        "dino.short_side": 160,
+        "dino.stride": 4,
+        "clustering.positions": 384,
+        "clip.model": "zgs-mini-clip",
+        "clip.pretrained": "bundled",
+        "labeling.vocabulary": "synthetic",
+    },
+}
+"""What each profile sets, by dotted path; everything else keeps the default of its field."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as front ends show it: a ROS parameter, an option, a row in the documentation.
+
+    Attributes:
+        path: Dotted name, for example ``"clip.sigma"``.
+        kind: bool, int, float, str, or tuple (of str).
+        default: Value in the given profile.
+        description: One sentence.
+        minimum: Smallest allowed number, or None. Exclusive when `exclusive_minimum` is true.
+        maximum: Largest allowed number, or None.
+        exclusive_minimum: Whether `minimum` itself is not allowed.
+        choices: Allowed texts, empty when any text is allowed.
+        live: Whether a running node can change it.
+    """
+
+    path: str
+    kind: type
+    default: Any
+    description: str
+    minimum: float | None
+    maximum: float | None
+    exclusive_minimum: bool
+    choices: tuple[str, ...]
+    live: bool
+
+
+def list_settings(schema: type[SegmenterSettings], profile: str = "balanced") -> list[Setting]:
+    """Lists every setting of a schema with the given profile's defaults.
+
+    Raises:
+        SettingsError: If there is no such profile.
+    """
+    values = flatten(make_settings(schema, {"profile": profile}))
+    return [_describe(path, info, values[path]) for path, info in _fields(schema)]
+
+
+def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
+    """Builds settings from a profile and what the user gave.
+
+    Args:
+        schema: `SegmenterSettings` or `NodeSettings`.
+        values: Nested (``{"clip": {"sigma": 2.0}}``) or dotted (``{"clip.sigma": 2.0}``) values, or
+            a mix. ``profile`` among them chooses the defaults of the rest.
+
+    Raises:
+        SettingsError: For an unknown key or an impossible value; every one is named, with what is
+            allowed there.
+    """
+    given = flatten(values)
+    infos = dict(_fields(schema))
+    problems = [_unknown_key(path, infos) for path in given if path not in infos]
+    profile = given.get("profile", schema.model_fields["profile"].default)
+    if profile not in PROFILES:
+        problems.append(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    try:
+        return schema.model_validate(_nest({**PROFILES[profile], **given}))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problems(error, infos, given))) from None
+
+
+def load_settings(schema: type[S], path: str | Path, **overrides: Any) -> S:
+    """Reads settings from a ROS 2 parameters file (or a plain YAML mapping).
+
+    In a parameters file the blocks of ``/**`` and of nodes named ``zgs`` (in any namespace) apply,
+    in the order of the file.
+
+    Args:
+        schema: `SegmenterSettings` or `NodeSettings`.
+        path: YAML file.
+        **overrides: Values that win over the file's; ``None`` means not given. A double underscore
+            stands for the dot: ``clip__sigma=2.0``.
+
+    Raises:
+        SettingsError: If the file can't be read, is not YAML, or holds a wrong setting.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: can't be read ({error.strerror or error})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is not valid YAML: {error}") from None
+    values = _parameters(document, path)
+    values.update(flag_values(overrides))
+    try:
+        return make_settings(schema, values)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def flag_values(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted values of keyword arguments (``clip__sigma``); those that are None are left out."""
+    return {name.replace("__", "."): value for name, value in flags.items() if value is not None}
+
+
+def flatten(values: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Dotted paths of a nested mapping or settings object: ``{"clip": {"sigma": 5}}`` to ``{"clip.sigma": 5}``."""
+    items = (
+        ((name, getattr(values, name)) for name in type(values).model_fields)
+        if isinstance(values, BaseModel)
+        else values.items()
+    )
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        if isinstance(value, (Mapping, BaseModel)):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return nested
+
+
+def _parameters(document: Any, path: Path) -> dict[str, Any]:
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: must be a mapping of settings, got {type(document).__name__}")
+    if not any(isinstance(b, dict) and "ros__parameters" in b for b in document.values()):
+        return flatten(document)
+    values: dict[str, Any] = {}
+    for node, block in document.items():
+        if isinstance(block, dict) and (node == "/**" or str(node).rsplit("/", 1)[-1] == "zgs"):
+            values.update(flatten(block.get("ros__parameters") or {}))
+    values.pop("use_sim_time", None)  # belongs to every ROS node, not to this one's settings
+    return values
+
+
+def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in schema.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _fields(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info
+
+
+def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
+    annotation = info.annotation
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    kind = type(choices[0]) if choices else (get_origin(annotation) or annotation)
+    minimum: Any = None
+    maximum: Any = None
+    exclusive = False
+    for bound in info.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            minimum = bound.ge
+        elif isinstance(bound, annotated_types.Gt):
+            minimum, exclusive = bound.gt, True
+        elif isinstance(bound, annotated_types.Le):
+            maximum = bound.le
+    assert isinstance(kind, type), f"{path}: settings are bool, int, float, str or tuple"
+    return Setting(
+        path=path,
+        kind=kind,
+        default=default,
+        description=info.description or "",
+        minimum=minimum,
+        maximum=maximum,
+        exclusive_minimum=exclusive,
+        choices=choices,
+        live=info.json_schema_extra == LIVE,
+    )
+
+
+def _unknown_key(path: str, infos: Mapping[str, FieldInfo]) -> str:
+    near = difflib.get_close_matches(path, infos, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown setting {path!r}; {hint}allowed: {', '.join(infos)}"
+
+
+def _problems(
+    error: ValidationError, infos: Mapping[str, FieldInfo], given: Mapping[str, Any]
+) -> Iterator[str]:
+    for problem in error.errors():
+        names = [str(part) for part in problem["loc"]]
+        path = next(
+            (p for p in (".".join(names[:n]) for n in range(len(names), 0, -1)) if p in infos), ""
+        )
+        value = given.get(path, problem["input"])
+        text = problem["msg"].removeprefix("Value error, ")
+        allowed = _allowed(_describe(path, infos[path], value)) if path else ""
+        yield f"{path or '.'.join(names)}: {text}, got {value!r}{f' (allowed: {allowed})' if allowed else ''}"
+
+
+def _allowed(setting: Setting) -> str:
+    if setting.choices:
+        return ", ".join(setting.choices)
+    if setting.minimum is None and setting.maximum is None:
+        return ""
+    low = (
+        f"{setting.minimum:g} {'<' if setting.exclusive_minimum else '<='} "
+        if setting.minimum is not None
+        else ""
+    )
+    high = f" <= {setting.maximum:g}" if setting.maximum is not None else ""
+    return f"{low}{setting.path}{high}"

@@ -1,0 +1,166 @@
+"""The value types that flow through the program: an image goes in, a `Segmentation` comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_SEGMENT_ID = int(np.iinfo(np.uint16).max)
+"""Ids live in a 16-bit label map, 0 of which means "no segment"."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text with the score it was given.
+
+    Attributes:
+        text: The phrase, for example ``"red mug"``.
+        score: Cosine between the segment's embedding and the phrase's, in [-1, 1].
+    """
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Roi:
+    """Axis-aligned bounding box in pixels: columns ``x .. x + width - 1``, rows ``y .. y + height - 1``."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One region of an image and what it was named.
+
+    Attributes:
+        id: Value of this segment's pixels in `Segmentation.label_map`, 1 .. 65535.
+        labels: Best label first, then the alternatives in falling order of score.
+        roi: Bounding box of the segment's pixels.
+        area: Number of pixels.
+        centroid: Mean (x, y) of the segment's pixel centres, in pixels; (0, 0) is the centre of the
+            top-left pixel. It may lie outside a segment that is not convex.
+        embedding: float32 (dimensions,), unit norm, in the space that `Segmentation.model` names.
+        track_id: Identity over frames, 0 when the segment is not tracked.
+    """
+
+    id: int
+    labels: tuple[Label, ...]
+    roi: Roi
+    area: int
+    centroid: tuple[float, float]
+    embedding: NDArray[np.float32]
+    track_id: int = 0
+
+    @property
+    def label(self) -> str:
+        """The best label's text, "" if there is none."""
+        return self.labels[0].text if self.labels else ""
+
+    @property
+    def score(self) -> float:
+        """The best label's score, 0 if there is no label."""
+        return self.labels[0].score if self.labels else 0.0
+
+    @property
+    def alternatives(self) -> tuple[Label, ...]:
+        """The labels behind the best one."""
+        return self.labels[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """All segments of one image.
+
+    Attributes:
+        label_map: uint16 (height, width), 0 = none, otherwise the `Segment.id` of the pixel.
+        segments: In rising order of id; each id occurs in `label_map`.
+        model: Names the embedding space, for example ``"ViT-L-14-336/openai"``: embeddings can be
+            compared only where it is the same.
+        stage_times: Seconds per stage, in pipeline order. In a batch each image has its share.
+
+    Raises:
+        ValueError: If label map and segments do not fit together.
+    """
+
+    label_map: NDArray[np.uint16]
+    segments: tuple[Segment, ...]
+    model: str = ""
+    stage_times: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.label_map.ndim != 2 or self.label_map.dtype != np.uint16:
+            raise ValueError(
+                "label_map must be a uint16 array (height, width), "
+                f"got {self.label_map.dtype} {self.label_map.shape}"
+            )
+        ids = [segment.id for segment in self.segments]
+        if ids != sorted(set(ids)) or (ids and not 1 <= ids[0] <= ids[-1] <= MAX_SEGMENT_ID):
+            raise ValueError(f"segment ids must rise within 1 .. {MAX_SEGMENT_ID}, got {ids}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the image in pixels."""
+        height, width = self.label_map.shape
+        return height, width
+
+    @property
+    def embeddings(self) -> NDArray[np.float32]:
+        """float32 (segments, dimensions), one row per segment in the order of `segments`."""
+        if not self.segments:
+            return np.zeros((0, 0), np.float32)
+        return np.stack([segment.embedding for segment in self.segments])
+
+    def mask(self, segment_id: int) -> NDArray[np.bool_]:
+        """Boolean (height, width) mask of one segment.
+
+        Raises:
+            KeyError: If no segment has this id.
+        """
+        if all(segment.id != segment_id for segment in self.segments):
+            raise KeyError(f"no segment {segment_id}; there are {[s.id for s in self.segments]}")
+        return self.label_map == segment_id
+
+    def to_dict(self, embeddings: bool = False) -> dict[str, Any]:
+        """JSON-ready description without the label map.
+
+        Args:
+            embeddings: Whether to include each segment's embedding as a list of floats.
+        """
+        height, width = self.size
+        return {
+            "width": width,
+            "height": height,
+            "model": self.model,
+            "segments": [_segment_to_dict(segment, embeddings) for segment in self.segments],
+            "stage_times": {name: round(seconds, 6) for name, seconds in self.stage_times.items()},
+        }
+
+
+def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": segment.id,
+        "track_id": segment.track_id,
+        "label": segment.label,
+        "score": round(segment.score, 6),
+        "alternatives": [
+            {"label": label.text, "score": round(label.score, 6)} for label in segment.alternatives
+        ],
+        "roi": {
+            "x": segment.roi.x,
+            "y": segment.roi.y,
+            "width": segment.roi.width,
+            "height": segment.roi.height,
+        },
+        "area": segment.area,
+        "centroid": [round(segment.centroid[0], 3), round(segment.centroid[1], 3)],
+    }
+    if embeddings:
+        entry["embedding"] = [float(value) for value in segment.embedding]
+    return entry
