@@ -1,0 +1,224 @@
+"""Global subtraction: the oracles that need no weights, and parity with the plain float64 reference."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+
+import global_subtraction_reference as reference
+import numpy as np
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.global_subtraction import (
+    masked_blocks,
+    saliency,
+    subtraction_weight,
+    token_mask,
+)
+
+MINI = f"local-dir:{resources.files('zgs_ros.models') / 'mini' / 'clip'}"
+
+
+def random_heads(tokens: int = 10, heads: int = 3, width: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(1, heads, tokens, width, generator=generator)
+    return queries, torch.randn(1, heads, tokens, width, generator=generator)
+
+
+def attention_of(queries: Tensor, keys: Tensor) -> Tensor:
+    return (
+        queries[0].double() @ keys[0].double().transpose(1, 2) / queries.shape[-1] ** 0.5
+    ).softmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("c", "sigma", "w"),
+    [
+        (0.0, 5.0, 0.8187),  # exp(-1/5)
+        (1.0, 5.0, 0.4493),  # exp(-4/5)
+        (1.0, 1.0, 0.0183),  # exp(-4)
+        (-1.0, 5.0, 1.0),  # exp(0)
+    ],
+)
+def test_the_weight_of_the_global_context(c: float, sigma: float, w: float) -> None:
+    assert float(subtraction_weight(torch.tensor(c), sigma)) == pytest.approx(w, abs=5e-5)
+
+
+def test_a_mask_of_all_ones_changes_no_attention() -> None:
+    attention = attention_of(*random_heads())
+    weights, c, w = reference.subtracted(attention, torch.ones(10, dtype=torch.float64), 5.0)
+    assert c == pytest.approx(1.0)
+    assert w == pytest.approx(math.exp(-4 / 5))
+    torch.testing.assert_close(
+        weights.sum(-1), torch.full((3, 10), 1 - math.exp(-4 / 5), dtype=torch.float64)
+    )
+
+
+def test_masked_attention_is_a_softmax_with_a_key_bias() -> None:
+    queries, keys = random_heads()
+    mu = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
+    logits = queries[0].double() @ keys[0].double().transpose(1, 2) / 8**0.5
+    expected = (logits + mu.log()).softmax(-1)
+    torch.testing.assert_close(reference.masked_attention(logits.softmax(-1), mu), expected)
+
+
+@pytest.mark.parametrize(
+    "mu",
+    [
+        torch.ones(10),
+        torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 1, 0, 0]),
+        torch.tensor([1.0] + [0.0] * 9),
+        torch.linspace(1.0, 0.05, 10),
+    ],
+    ids=["all", "binary", "none", "soft"],
+)
+def test_the_closed_form_of_the_saliency(mu: Tensor) -> None:
+    queries, keys = random_heads()
+    _, expected, _ = reference.subtracted(attention_of(queries, keys), mu.double(), 5.0)
+    assert float(saliency(queries, keys, mu[None])[0]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_saliency_of_a_binary_mask() -> None:
+    """For a binary mask cos(M_i, A_i) = sqrt(sum_{j in S} a_j^2 / sum_j a_j^2)."""
+    queries, keys = random_heads()
+    mu = torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 1, 0, 0])
+    squares = attention_of(queries, keys) ** 2
+    expected = (squares[..., mu > 0].sum(-1) / squares.sum(-1)).sqrt().mean()
+    assert float(saliency(queries, keys, mu[None])[0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_token_masks_are_covered_shares_behind_the_class_token() -> None:
+    masks = torch.zeros(1, 4, 4)
+    masks[0, :2, :3] = 1.0  # the left upper patch whole, the right upper one half
+    assert token_mask(masks, (2, 2)).tolist() == [[1.0, 1.0, 0.5, 0.0, 0.0]]
+
+
+CASES = [
+    pytest.param("ViT-B-32", {}, 4, id="B/32"),
+    pytest.param("ViT-B-16", {}, 4, id="B/16"),
+    pytest.param("ViT-B-32", {"force_quick_gelu": True}, 3, id="B/32-quick-gelu"),
+    pytest.param(MINI, {}, 1, id="mini-1"),
+    pytest.param(MINI, {}, 4, id="mini-4"),
+    pytest.param(
+        "ViT-L-14-336", {"force_quick_gelu": True}, 4, id="L/14@336", marks=pytest.mark.slow
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "blocks"), CASES)
+@pytest.mark.parametrize("sigma", [5.0, None], ids=["subtraction", "mask-only"])
+def test_the_fast_path_equals_the_reference(
+    name: str, options: dict[str, bool], blocks: int, sigma: float | None
+) -> None:
+    torch.manual_seed(0)
+    visual = open_clip.create_model(name, load_weights=False, **options).visual.eval()
+    patches = visual.grid_size[0] * visual.grid_size[1]
+    masks = torch.stack(
+        [
+            torch.ones(patches),
+            torch.zeros(patches),
+            torch.eye(patches)[patches // 3],
+            torch.rand(patches),
+            (torch.rand(patches) > 0.7).float(),
+        ]
+    )
+    images = torch.randn(2, 3, *visual.image_size)
+    owners = torch.tensor([0, 1, 1, 0, 1])
+    with torch.inference_mode():
+        tokens = visual._embeds(images)
+        for block in visual.transformer.resblocks[:-blocks]:
+            tokens = block(tokens)
+        mu = torch.cat([torch.ones(len(masks), 1), masks], dim=1)
+        last = masked_blocks(visual.transformer.resblocks[-blocks:], tokens, owners, mu, sigma)
+        fast = visual.ln_post(last) @ visual.proj
+        exact = visual.double()
+        for row, owner, mask in zip(fast, owners, masks, strict=True):
+            pixels = images[owner : owner + 1].double()
+            expected = reference.segment_embedding(exact, pixels, mask.double(), blocks, sigma)
+            assert torch.isfinite(row).all()
+            assert float((row - expected).norm() / expected.norm()) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def embedder() -> ClipEmbedder:
+    torch.manual_seed(0)
+    model = open_clip.create_model(MINI, load_weights=False)
+    return ClipEmbedder(
+        model, open_clip.get_tokenizer(MINI), "random-mini", blocks=2, segment_batch=3
+    )
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "crop"])
+def test_chunks_and_batches_change_no_embedding(embedder: ClipEmbedder, mode: str) -> None:
+    embedder._mode = mode  # type: ignore[assignment]
+    images = [random_image(40, 60), random_image(50, 30, seed=1)]
+    masks = [np.random.default_rng(2).random((7, *image.shape[:2])) > 0.5 for image in images]
+    together = embedder.embed_segments(images, masks)
+    for image, mask, rows in zip(images, masks, together, strict=True):
+        one_by_one = [embedder.embed_segments([image], [mask[i : i + 1]])[0][0] for i in range(7)]
+        np.testing.assert_allclose(rows, one_by_one, atol=2e-6)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    embedder._mode = "global_subtraction"
+
+
+def test_further_masks_of_one_image_of_a_batch(embedder: ClipEmbedder) -> None:
+    images = [random_image(40, 60), random_image(40, 60, seed=1)]
+    mask = np.random.default_rng(3).random((2, 40, 60)) > 0.5
+    encoded = embedder.encode(images)
+    expected = embedder.embed_segments([images[1]], [mask])[0]
+    np.testing.assert_allclose(encoded.embed_one(1, mask), expected, atol=2e-6)
+
+
+def test_an_image_without_segments_gives_no_rows(embedder: ClipEmbedder) -> None:
+    rows = embedder.embed_segments([random_image(8, 8)], [np.zeros((0, 8, 8), bool)])[0]
+    assert rows.shape == (0, embedder.dimensions)
+
+
+def test_masks_must_fit_the_image(embedder: ClipEmbedder) -> None:
+    with pytest.raises(ValueError, match=r"masks \(8, 9\) do not fit"):
+        embedder.embed_segments([random_image(8, 8)], [np.zeros((1, 8, 9), bool)])
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_result(
+    embedder: ClipEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, masks = random_image(40, 60), np.random.default_rng(4).random((8, 40, 60)) > 0.5
+    expected = embedder.embed_segments([image], [masks])[0]
+    compute, sizes = embedder._masked, []
+
+    def out_of_memory_above_two(prefix: Tensor, owners: Tensor, part: Tensor) -> Tensor:
+        sizes.append(len(part))
+        if len(part) > 2:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return compute(prefix, owners, part)
+
+    monkeypatch.setattr(embedder, "_masked", out_of_memory_above_two)
+    monkeypatch.setattr(embedder, "_segment_batch", 8)
+    np.testing.assert_allclose(embedder.embed_segments([image], [masks])[0], expected, atol=2e-6)
+    assert sizes[:3] == [8, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [("RN50", "ModifiedResNet, not a ViT"), ("ViT-B-16-SigLIP", "not a ViT")],
+)
+def test_other_image_towers_are_refused_with_models_that_work(name: str, fragment: str) -> None:
+    with torch.device("meta"):
+        model = open_clip.create_model(name, load_weights=False, device="meta")
+    with pytest.raises(ValueError, match=fragment) as caught:
+        ClipEmbedder(model, lambda texts: torch.zeros(len(texts), 1, dtype=torch.long), name)
+    assert "ViT-B-32" in str(caught.value)
+
+
+def test_more_masked_blocks_than_blocks_are_refused() -> None:
+    model = open_clip.create_model(MINI, load_weights=False)
+    with pytest.raises(ValueError, match=r"clip\.masked_blocks: 9, but mini has 5 blocks"):
+        ClipEmbedder(model, open_clip.get_tokenizer(MINI), "mini", blocks=9)

@@ -1,0 +1,104 @@
+"""Merging on hand-made trees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from zgs_ros.merging import Description, Region, merge_siblings, similarity
+from zgs_ros.segmentation import Label
+
+
+def describe(angle: float, text_angle: float | None = None) -> Description:
+    """A description whose embedding has this angle in a plane, in degrees."""
+    vectors = [
+        np.array([np.cos(a), np.sin(a)], np.float32)
+        for a in np.radians([angle, angle if text_angle is None else text_angle])
+    ]
+    return Description(vectors[0], vectors[1], (Label(f"{angle:g}", 1.0),))
+
+
+def region(pixel: int, angle: float, text_angle: float | None = None) -> Region:
+    mask = np.zeros((1, 8), bool)
+    mask[0, pixel] = True
+    return Region(mask, describe(angle, text_angle))
+
+
+class Describer:
+    """Describes any union by one angle, and keeps what it was asked."""
+
+    def __init__(self, angle: float = 0.0) -> None:
+        self.angle = angle
+        self.calls: list[list[list[int]]] = []
+
+    def __call__(self, masks: Sequence[np.ndarray]) -> list[Description]:
+        self.calls.append([np.flatnonzero(mask).tolist() for mask in masks])
+        return [describe(self.angle) for _ in masks]
+
+
+def pixels(regions: dict[int, Region]) -> dict[int, list[int]]:
+    return {number: np.flatnonzero(region.mask).tolist() for number, region in regions.items()}
+
+
+def test_similarity_is_the_mean_of_both_cosines() -> None:
+    # embeddings at 0 and 60 degrees: cos 0.5; texts at 0 and 90: cos 0
+    assert similarity(describe(0, 0), describe(60, 90)) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("angle", "text_angle", "merged"),
+    [
+        (0, 0, True),  # s = 1
+        (36, 36, True),  # s = 0.809
+        (37, 37, False),  # s = 0.799
+        (0, 60, False),  # s = 0.5 + 0.25
+        (0, 50, True),  # s = 0.5 + 0.321
+    ],
+)
+def test_siblings_merge_from_the_threshold_on(
+    angle: float, text_angle: float, merged: bool
+) -> None:
+    result = merge_siblings({1: region(0, 0), 2: region(1, angle, text_angle)}, Describer(), 0.8)
+    assert pixels(result) == ({0: [0, 1]} if merged else {1: [0], 2: [1]})
+
+
+def test_a_union_is_described_anew_and_goes_on_upwards() -> None:
+    """3 and 4 merge to 1; the union, described at 0 degrees, then merges with 2."""
+    describer = Describer(angle=0)
+    leaves = {3: region(0, 80), 4: region(1, 80), 2: region(2, 0)}
+    assert pixels(merge_siblings(leaves, describer, 0.8)) == {0: [0, 1, 2]}
+    assert describer.calls == [[[0, 1]], [[0, 1, 2]]]
+
+
+def test_a_branch_stops_where_its_siblings_differ() -> None:
+    """3 and 4 differ; so 1 is no segment, and 2, though like both, has no sibling to merge with."""
+    leaves = {3: region(0, 0), 4: region(1, 80), 2: region(2, 0)}
+    describer = Describer()
+    assert pixels(merge_siblings(leaves, describer, 0.8)) == {2: [2], 3: [0], 4: [1]}
+    assert describer.calls == []
+
+
+def test_cousins_are_not_siblings() -> None:
+    leaves = {3: region(0, 0), 4: region(1, 90), 5: region(2, 0), 6: region(3, 90)}
+    assert len(merge_siblings(leaves, Describer(), 0.8)) == 4
+
+
+def test_unions_of_one_level_are_described_together() -> None:
+    describer = Describer(angle=0)
+    leaves = {3: region(0, 0), 4: region(1, 0), 5: region(2, 90), 6: region(3, 90)}
+    assert pixels(merge_siblings(leaves, describer, 0.8)) == {0: [0, 1, 2, 3]}
+    assert describer.calls == [[[0, 1], [2, 3]], [[0, 1, 2, 3]]]
+
+
+def test_a_region_whose_sibling_has_no_pixels_takes_its_parents_place() -> None:
+    """4 has no pixels: 3 stands for 1 and meets 2."""
+    describer = Describer()
+    assert pixels(merge_siblings({3: region(0, 0), 2: region(1, 0)}, describer, 0.8)) == {0: [0, 1]}
+    assert describer.calls == [[[0, 1]]]
+
+
+def test_one_region_stays_as_it_is() -> None:
+    only = region(0, 0)
+    assert merge_siblings({0: only}, Describer(), 0.8) == {0: only}

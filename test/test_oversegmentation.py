@@ -1,0 +1,299 @@
+"""Over-segmentation: features, the segment tree, and borders that follow the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+from scipy.cluster.hierarchy import linkage
+
+from zgs_ros.oversegmentation.features import DinoFeatures
+from zgs_ros.oversegmentation.refinement import (
+    guided_filter,
+    place_on_pixels,
+    refine,
+    soft_assignment,
+)
+from zgs_ros.oversegmentation.tree import Node, SegmentTree, build_tree, ward
+
+
+def tiny_vit(**options: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=32,
+        patch_size=8,
+        embed_dim=24,
+        depth=2,
+        num_heads=3,
+        num_classes=0,
+        **options,
+    )
+
+
+def random_image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+# Features
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "grid"),
+    [
+        (
+            (480, 640),
+            (32, 44),
+            (7, 10),
+        ),  # (32 - 8) / 4 + 1 = 7; 44 is 42.7 rounded to whole strides
+        ((640, 480), (44, 32), (10, 7)),
+        ((1, 1), (32, 32), (7, 7)),
+        ((2000, 10), (96, 32), (23, 7)),  # longer than 3 : 1 is squashed
+    ],
+)
+def test_the_short_side_decides_the_grid(
+    size: tuple[int, int], seen: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    dino = DinoFeatures(tiny_vit(), short_side=32, stride=4)
+    pixels = dino.resize([random_image(*size)])
+    assert tuple(pixels.shape[-2:]) == seen
+    features = dino(pixels)
+    assert tuple(features.shape) == (1, *grid, 24)
+    torch.testing.assert_close(features.norm(dim=-1), torch.ones(1, *grid))
+
+
+def test_features_are_the_keys_of_the_last_block() -> None:
+    """At the model's own size and stride nothing is interpolated: timm's forward gives the same keys."""
+    model = tiny_vit().eval()
+    dino = DinoFeatures(model, short_side=32, stride=8)
+    pixels = dino.resize([random_image(32, 32)])
+    seen: list[torch.Tensor] = []
+    hook = model.blocks[-1].attn.qkv.register_forward_hook(
+        lambda _, __, output: seen.append(output)
+    )
+    with torch.inference_mode():
+        model((pixels - dino.mean) / dino.std)
+    hook.remove()
+    keys = torch.nn.functional.normalize(seen[0][0, 1:, 24:48], dim=-1)
+    torch.testing.assert_close(dino(pixels)[0].reshape(16, 24), keys, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"class_token": False, "global_pool": "avg"}, {"reg_tokens": 4}, {"no_embed_class": True}],
+)
+def test_models_with_other_prefix_tokens(options: dict[str, object]) -> None:
+    dino = DinoFeatures(tiny_vit(**options), short_side=32, stride=4)
+    assert tuple(dino(dino.resize([random_image(32, 32)])).shape) == (1, 7, 7, 24)
+
+
+def test_images_of_a_batch_do_not_influence_each_other() -> None:
+    dino = DinoFeatures(tiny_vit(), short_side=32, stride=4)
+    images = [random_image(40, 40), np.zeros((40, 40, 3), np.uint8)]
+    together = dino(dino.resize(images))
+    torch.testing.assert_close(together[1], dino(dino.resize(images[1:]))[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "short_side"), [(9, 32), (4, 4)])
+def test_impossible_strides_are_named(stride: int, short_side: int) -> None:
+    with pytest.raises(ValueError, match=f"dino.stride: {stride}"):
+        DinoFeatures(tiny_vit(), short_side=short_side, stride=stride)
+
+
+def test_models_without_positions_are_refused() -> None:
+    with pytest.raises(ValueError, match="ResNet is not a ViT"):
+        DinoFeatures(timm.create_model("resnet10t", num_classes=0))
+
+
+# The segment tree
+
+
+def test_ward_of_single_points_equals_scipy() -> None:
+    vectors = np.random.default_rng(0).normal(size=(60, 5))
+    ours, theirs = ward(vectors, np.ones(60)), linkage(vectors, "ward")
+    np.testing.assert_allclose(ours[:, 2], theirs[:, 2], rtol=1e-9)
+    np.testing.assert_array_equal(ours[:, [0, 1, 3]], theirs[:, [0, 1, 3]])
+
+
+def test_weights_count_as_copies() -> None:
+    """The tree over distinct vectors equals that over copies, once the copies have merged at height 0."""
+    rng = np.random.default_rng(1)
+    vectors, copies = rng.normal(size=(12, 4)), rng.integers(1, 6, 12)
+    ours = ward(vectors, copies.astype(np.float64))
+    theirs = linkage(np.repeat(vectors, copies, axis=0), "ward")
+    np.testing.assert_allclose(ours[:, 2], theirs[theirs[:, 2] > 1e-6, 2], rtol=1e-7)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_ward_of_hardly_anything(count: int) -> None:
+    assert ward(np.zeros((count, 3)), np.ones(count)).shape == (max(count - 1, 0), 4)
+
+
+def blocks_of_features(noise: float = 0.02) -> torch.Tensor:
+    """(8, 8, 6) features: four quadrants of clearly different directions, the lower two alike."""
+    centres = torch.tensor(
+        [[1.0, 0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0, 0], [0, 0, 1.0, 0, 0, 0], [0, 0, 1.0, 0.35, 0, 0]]
+    )
+    quadrant = (torch.arange(8)[:, None] // 4) * 2 + torch.arange(8)[None] // 4
+    features = centres[quadrant] + noise * torch.randn(
+        8, 8, 6, generator=torch.Generator().manual_seed(0)
+    )
+    return torch.nn.functional.normalize(features, dim=-1)
+
+
+@pytest.mark.parametrize("groups", [0, 32])
+def test_what_differs_is_split_and_what_is_alike_stays(groups: int) -> None:
+    # cos of the lower quadrants is 1 / sqrt(1 + 0.35^2) = 0.944: split below 0.95, kept below 0.9
+    fine = build_tree(blocks_of_features(), groups, splits=10, threshold=0.95)
+    coarse = build_tree(blocks_of_features(), groups, splits=10, threshold=0.9)
+    assert [len(leaf.positions) for leaf in fine.leaves] == [16, 16, 16, 16]
+    assert sorted(len(leaf.positions) for leaf in coarse.leaves) == [16, 16, 32]
+
+
+@pytest.mark.parametrize("groups", [0, 32])
+def test_leaves_tile_the_image_and_heap_ids_form_a_tree(groups: int) -> None:
+    features = torch.nn.functional.normalize(
+        torch.randn(9, 11, 8, generator=torch.Generator().manual_seed(2)), dim=-1
+    )
+    tree = build_tree(features, groups, splits=7)
+    positions = np.sort(np.concatenate([leaf.positions for leaf in tree.leaves]))
+    assert positions.tolist() == list(range(99))
+    assert 2 <= len(tree.leaves) <= 8
+    for number, node in tree.nodes.items():
+        assert number == 0 or (number - 1) // 2 in tree.nodes
+        children = [tree.nodes[c] for c in (2 * number + 1, 2 * number + 2) if c in tree.nodes]
+        assert len(children) in (0, 2)
+        if children:
+            union = np.sort(np.concatenate([child.positions for child in children]))
+            assert union.tolist() == node.positions.tolist()
+
+
+def test_the_first_split_is_always_accepted() -> None:
+    features = torch.nn.functional.normalize(
+        torch.ones(4, 4, 3) + 1e-3 * torch.rand(4, 4, 3), dim=-1
+    )
+    assert len(build_tree(features, 0, splits=10, threshold=0.95).leaves) == 2
+
+
+@pytest.mark.parametrize(("shape", "splits"), [((1, 1), 10), ((4, 4), 0)])
+def test_one_position_or_no_split_gives_one_segment(shape: tuple[int, int], splits: int) -> None:
+    features = torch.nn.functional.normalize(torch.rand(*shape, 3), dim=-1)
+    assert len(build_tree(features, 0, splits=splits).leaves) == 1
+
+
+def test_positions_are_labelled_by_leaf() -> None:
+    leaf = np.zeros(1, np.float32)
+    tree = SegmentTree(
+        {
+            0: Node(0, np.arange(4), leaf),
+            1: Node(1, np.array([0, 3]), leaf),
+            2: Node(2, np.array([1, 2]), leaf),
+        }
+    )
+    assert tree.label_positions(4).tolist() == [0, 1, 1, 0]
+
+
+def test_the_tree_is_deterministic() -> None:
+    features = torch.nn.functional.normalize(torch.rand(12, 12, 8), dim=-1)
+    first, second = (build_tree(features, 40) for _ in range(2))
+    assert first.label_positions(144).tolist() == second.label_positions(144).tolist()
+
+
+# Refinement
+
+
+def test_positions_lie_at_their_patches_centres() -> None:
+    """Patches of 8 pixels at stride 4 have their centres at 4, 8, 12: a ramp over them is y = x there."""
+    centres = torch.tensor([[[4.0, 8.0, 12.0]]])
+    pixels = place_on_pixels(centres, (8, 16), patch=8, stride=4)[0, 0]
+    # pixel i covers [i, i + 1): its centre is i + 0.5
+    torch.testing.assert_close(pixels[4:12], torch.arange(4.5, 12.5))
+    assert pixels[0] == 4.0
+    assert pixels[-1] == 12.0
+
+
+def test_soft_assignment_sums_to_one_and_hardens() -> None:
+    features, centroids = torch.rand(3, 4, 5), torch.rand(2, 5)
+    soft = soft_assignment(features, centroids, 0.5)
+    torch.testing.assert_close(soft.sum(0), torch.ones(3, 4))
+    hard = soft_assignment(features, centroids, 1e-6)
+    nearest = torch.cdist(features.reshape(-1, 5), centroids).argmin(1).reshape(3, 4)
+    assert torch.equal(hard.argmax(0), nearest)
+
+
+def brute_force_guided_filter(
+    guide: torch.Tensor, values: torch.Tensor, radius: int, epsilon: float
+) -> torch.Tensor:
+    """The guided filter's definition, window by window, in float64."""
+    _, height, width = guide.shape
+    models = torch.zeros(height, width, 4, dtype=torch.float64)
+    windows = [
+        [
+            np.s_[max(0, y - radius) : y + radius + 1, max(0, x - radius) : x + radius + 1]
+            for x in range(width)
+        ]
+        for y in range(height)
+    ]
+    for y in range(height):
+        for x in range(width):
+            colours = guide[(slice(None), *windows[y][x])].double().flatten(1)
+            targets = values[windows[y][x]].double().flatten()
+            mean, target_mean = colours.mean(1), targets.mean()
+            covariance = (colours @ colours.T) / len(targets) - mean.outer(mean)
+            cross = (colours * targets).mean(1) - mean * target_mean
+            slope = torch.linalg.solve(
+                covariance + epsilon * torch.eye(3, dtype=torch.float64), cross
+            )
+            models[y, x] = torch.cat([slope, (target_mean - slope @ mean)[None]])
+    output = torch.zeros(height, width, dtype=torch.float64)
+    for y in range(height):
+        for x in range(width):
+            model = models[windows[y][x]].flatten(0, 1).mean(0)
+            output[y, x] = model[:3] @ guide[:, y, x].double() + model[3]
+    return output
+
+
+def test_the_guided_filter_equals_its_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    guide, maps = (
+        torch.rand(3, 9, 12, generator=generator),
+        torch.rand(2, 9, 12, generator=generator),
+    )
+    slope, offset = guided_filter(guide, maps, radius=2, epsilon=1e-3)
+    ours = (slope * guide[None]).sum(1) + offset
+    for index in range(2):
+        expected = brute_force_guided_filter(guide, maps[index], 2, 1e-3)
+        torch.testing.assert_close(ours[index].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_borders_move_to_the_images_edge() -> None:
+    """A map that is three pixels off and blurred ends exactly at the colour edge."""
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:, :20] = (200, 40, 40)
+    image[:, 20:] = (40, 40, 200)
+    guide = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    ramp = torch.sigmoid((torch.arange(48.0) - 23) / 4).expand(32, 48)
+    labels = refine(
+        torch.stack([1 - ramp, ramp]), guide, image, radius=8, epsilon=1e-3, min_area=0.0
+    )
+    assert (labels[:, :20] == 0).all()
+    assert (labels[:, 20:] == 1).all()
+
+
+def test_segments_that_are_too_small_go_to_the_next_best() -> None:
+    maps = torch.zeros(3, 10, 10)
+    maps[0] = 0.5
+    maps[1, :, 5:] = 0.6
+    maps[2, 0, :3] = 1.0  # three of 100 pixels
+    image = np.zeros((10, 10, 3), np.uint8)
+    labels = refine(maps, torch.zeros(3, 10, 10), image, radius=0, epsilon=1.0, min_area=0.05)
+    assert np.unique(labels).tolist() == [0, 1]
+    assert (labels[0, :3] == 0).all()
+
+
+def test_large_images_are_labelled_at_their_own_size() -> None:
+    maps = torch.rand(2, 12, 16)
+    image = np.zeros((1800, 2400, 3), np.uint8)
+    labels = refine(maps, torch.rand(3, 12, 16), image, radius=2, epsilon=1e-3, min_area=0.0)
+    assert labels.shape == (1800, 2400)

@@ -1,0 +1,1 @@
+"""From an image and its segments' masks to one CLIP embedding per segment."""

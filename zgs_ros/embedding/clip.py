@@ -1,0 +1,265 @@
+"""CLIP as the pipeline uses it: images with segment masks, and texts, into one embedding space."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor
+from torch.nn import functional
+
+from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
+
+TEXT_BATCH = 256
+Mode = Literal["global_subtraction", "mask", "crop"]
+
+
+class ClipEmbedder:
+    """Embeds segments and texts with one CLIP model.
+
+    Args:
+        model: An open_clip model with a plain ViT image tower and class-token pooling.
+        tokenizer: Texts to int64 (texts, context length).
+        name: Names the embedding space, for example ``"ViT-L-14-336/openai"``.
+        mode: How a segment is embedded: ``"global_subtraction"``, ``"mask"`` (the same with w = 0), or
+            ``"crop"`` (its bounding box, black outside the segment, through the plain model).
+        blocks: Number of last blocks whose attention is masked.
+        sigma: Strength of global subtraction.
+        segment_batch: Segments that go through the masked blocks together.
+
+    Raises:
+        ValueError: If the image tower is not a ViT with class-token pooling, or has fewer blocks than
+            `blocks`.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        name: str,
+        mode: Mode = "global_subtraction",
+        blocks: int = 4,
+        sigma: float = 5.0,
+        segment_batch: int = 32,
+    ) -> None:
+        self.name = name
+        self._model: Any = model.eval().requires_grad_(False)
+        self._visual = _check_image_tower(model, name, blocks)
+        self._tokenizer = tokenizer
+        self._mode: Mode = mode
+        self._blocks = blocks
+        self._sigma = sigma
+        self._segment_batch = segment_batch
+        self._weight = self._visual.conv1.weight
+        self._mean = _channels(getattr(self._visual, "image_mean", open_clip.OPENAI_DATASET_MEAN))
+        self._std = _channels(getattr(self._visual, "image_std", open_clip.OPENAI_DATASET_STD))
+
+    @property
+    def dimensions(self) -> int:
+        """Length of an embedding."""
+        return int(self._visual.output_dim)
+
+    def fingerprint(self) -> str:
+        """Hash of the text tower's weights: tells apart models that share a name."""
+        digest = hashlib.sha256(self.name.encode())
+        for weight in (self._model.token_embedding.weight[:256], self._model.text_projection):
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.inference_mode()
+    def embed_segments(
+        self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]
+    ) -> list[NDArray[np.float32]]:
+        """Embeds every segment of every image.
+
+        Args:
+            images: uint8 RGB (height, width, 3) each.
+            masks: (segments, height, width) each, booleans or shares in [0, 1], of the image's size.
+
+        Returns:
+            Per image float32 (segments, dimensions) of unit norm.
+
+        Raises:
+            ValueError: If a mask does not have the size of its image.
+        """
+        for image, mask in zip(images, masks, strict=True):
+            if mask.shape[1:] != image.shape[:2]:
+                raise ValueError(f"masks {mask.shape[1:]} do not fit an image of {image.shape[:2]}")
+        return self.encode(images).embed(masks)
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[NDArray[np.uint8]]) -> EncodedImages:
+        """Runs all that does not depend on segments, once per image; see `EncodedImages.embed`."""
+        if self._mode == "crop":
+            return EncodedImages(self, images, None)
+        pixels = torch.cat([self._preprocess(image) for image in images])
+        return EncodedImages(self, images, self._prefix(pixels))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (texts, dimensions) of unit norm."""
+        batches = [
+            self._model.encode_text(
+                self._tokenizer(list(texts[i : i + TEXT_BATCH])).to(self._weight.device)
+            )
+            for i in range(0, len(texts), TEXT_BATCH)
+        ]
+        if not batches:
+            return np.zeros((0, self.dimensions), np.float32)
+        return _unit(torch.cat(batches)).cpu().numpy()
+
+    def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+        """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
+        pixels = torch.from_numpy(np.array(image, order="C")).to(self._weight.device)
+        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
+        pixels = functional.interpolate(
+            pixels,
+            size=self._visual.image_size,
+            mode="bicubic",
+            align_corners=False,
+            antialias=True,
+        )
+        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
+        return ((pixels.clamp(0.0, 1.0) - mean) / std).to(self._weight.dtype)
+
+    def _prefix(self, pixels: Tensor) -> Tensor:
+        """Tokens behind the blocks that no segment influences, (images, tokens, width)."""
+        tokens = self._visual._embeds(pixels)
+        for block in self._visual.transformer.resblocks[: -self._blocks]:
+            tokens = block(tokens)
+        return tokens
+
+    def _project(self, class_tokens: Tensor) -> Tensor:
+        return _unit(self._visual.ln_post(class_tokens) @ self._visual.proj)
+
+    def _masked(self, prefix: Tensor, image_of_segment: Tensor, masks: Tensor) -> Tensor:
+        class_tokens = masked_blocks(
+            self._visual.transformer.resblocks[-self._blocks :],
+            prefix,
+            image_of_segment,
+            token_mask(masks, self._visual.grid_size),
+            self._sigma if self._mode == "global_subtraction" else None,
+        )
+        return self._project(class_tokens)
+
+    def _cropped(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Tensor:
+        pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
+        return _unit(self._model.encode_image(pixels))
+
+
+class EncodedImages:
+    """Images whose shared part is done; embeds any number of masks against it.
+
+    Merging asks again for the unions of segments, so the shared part is kept here, not redone.
+    """
+
+    def __init__(
+        self, clip: ClipEmbedder, images: Sequence[NDArray[np.uint8]], prefix: Tensor | None
+    ) -> None:
+        self._clip = clip
+        self._images = images
+        self._prefix = prefix
+
+    @torch.inference_mode()
+    def embed(self, masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.float32]]:
+        """Per image float32 (segments, dimensions) of unit norm, for (segments, height, width) masks."""
+        counts = [len(mask) for mask in masks]
+        if sum(counts) == 0:
+            return [np.zeros((0, self._clip.dimensions), np.float32) for _ in masks]
+        if self._prefix is None:
+            rows = torch.cat(
+                [
+                    self._in_chunks(
+                        lambda part, image=image: self._clip._cropped(image, part), mask
+                    )
+                    for image, mask in zip(self._images, masks, strict=True)
+                    if len(mask)
+                ]
+            )
+        else:
+            rows = self._embed_masked(masks)
+        return [part.cpu().numpy() for part in rows.split(counts)]
+
+    def embed_one(self, index: int, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """float32 (segments, dimensions) for further masks of the image with this index."""
+        prefix = None if self._prefix is None else self._prefix[index : index + 1]
+        return EncodedImages(self._clip, self._images[index : index + 1], prefix).embed([masks])[0]
+
+    def _embed_masked(self, masks: Sequence[NDArray[np.bool_]]) -> Tensor:
+        prefix = self._prefix
+        assert prefix is not None
+        grid = self._clip._visual.grid_size
+        # Images of a batch may differ in size; reduced to the patch grid their masks stack.
+        patches = torch.cat([_area(torch.from_numpy(np.asarray(m)), grid) for m in masks if len(m)])
+        patches = patches.to(prefix.device)
+        owners = torch.repeat_interleave(
+            torch.arange(len(masks)), torch.tensor([len(m) for m in masks])
+        ).to(prefix.device)
+        order = torch.arange(len(patches), device=prefix.device)
+        return self._in_chunks(
+            lambda part: self._clip._masked(prefix, owners[part], patches[part]), order
+        )
+
+    def _in_chunks(self, embed: Callable[..., Tensor], segments: Any) -> Tensor:
+        """Embeds in batches that fit the memory: halves the batch when the GPU runs out, then goes on."""
+        rows: list[Tensor] = []
+        start = 0
+        while start < len(segments):
+            batch = self._clip._segment_batch
+            try:
+                rows.append(embed(segments[start : start + batch]))
+            except torch.cuda.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                self._clip._segment_batch = batch // 2
+                torch.cuda.empty_cache()
+                continue
+            start += batch
+        return torch.cat(rows)
+
+
+def _check_image_tower(model: torch.nn.Module, name: str, blocks: int) -> VisionTransformer:
+    visual = getattr(model, "visual", None)
+    way_out = "use an open_clip ViT such as ViT-B-32, ViT-B-16, ViT-L-14 or ViT-L-14-336"
+    if not isinstance(visual, VisionTransformer):
+        raise ValueError(
+            f"{name}: its image tower is {type(visual).__name__}, not a ViT; {way_out}"
+        )
+    if visual.pool_type != "tok" or visual.attn_pool is not None:
+        raise ValueError(
+            f"{name}: its image tower pools by other means than the class token; {way_out}"
+        )
+    resblocks = visual.transformer.resblocks
+    if not all(isinstance(block, ResidualAttentionBlock) for block in resblocks):
+        raise ValueError(f"{name}: its blocks have an attention of their own; {way_out}")
+    if blocks > len(resblocks):
+        raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(resblocks)} blocks")
+    return visual
+
+
+def _channels(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return functional.normalize(rows.float(), dim=-1)
+
+
+def _area(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Covered share of each patch, float32 (segments, rows, columns)."""
+    return functional.interpolate(masks[:, None].float(), size=grid, mode="area")[:, 0]
+
+
+def _crop(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The segment's bounding box, black outside the segment; the whole image for an empty mask."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return np.zeros_like(image)
+    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return image[box] * (mask[box][..., None] > 0)

@@ -1,0 +1,98 @@
+"""Merging: sibling segments that look alike and are named alike become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros.segmentation import Label
+
+Describe = Callable[[Sequence[NDArray[np.bool_]]], "list[Description]"]
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What is known of a segment.
+
+    Attributes:
+        embedding: float32 (dimensions,), unit norm.
+        text_embedding: float32 (dimensions,), unit norm, of its best label.
+        labels: Best first.
+    """
+
+    embedding: NDArray[np.float32]
+    text_embedding: NDArray[np.float32]
+    labels: tuple[Label, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A mask, (height, width) boolean, and its description."""
+
+    mask: NDArray[np.bool_]
+    description: Description
+
+
+def similarity(left: Description, right: Description) -> float:
+    """s = 0.5 cos(e_left, e_right) + 0.5 cos(t_left, t_right) of embeddings e and label texts t."""
+    images = float(left.embedding @ right.embedding)
+    texts = float(left.text_embedding @ right.text_embedding)
+    return 0.5 * images + 0.5 * texts
+
+
+def merge_siblings(
+    regions: dict[int, Region], describe: Describe, threshold: float
+) -> dict[int, Region]:
+    """Merges bottom-up along the segment tree.
+
+    Siblings whose similarity reaches `threshold` become one region, described anew for the union and
+    standing in their parent's place; otherwise the branch stops there. A sibling without pixels leaves
+    its place to the other. Decisions of one level are taken before any union is described, so that all
+    unions of a level are embedded in one batch.
+
+    Args:
+        regions: The leaves that have pixels, by heap number (children of i are 2i + 1 and 2i + 2).
+        describe: Describes the given masks of the image.
+        threshold: Similarity from which on siblings merge.
+
+    Returns:
+        The remaining regions by heap number.
+    """
+    current = dict(regions)
+    while True:
+        _promote_only_children(current)
+        pairs = [
+            (number, number + 1)
+            for number in current
+            if number % 2 == 1
+            and number + 1 in current
+            and similarity(current[number].description, current[number + 1].description)
+            >= threshold
+        ]
+        if not pairs:
+            return dict(sorted(current.items()))
+        masks = [current[left].mask | current[right].mask for left, right in pairs]
+        for (left, right), mask, description in zip(pairs, masks, describe(masks), strict=True):
+            del current[left], current[right]
+            current[(left - 1) // 2] = Region(mask, description)
+
+
+def _promote_only_children(current: dict[int, Region]) -> None:
+    """Moves a region up while nothing lives under its sibling's place."""
+    moved = True
+    while moved:
+        moved = False
+        for number in list(current):
+            sibling = number + 1 if number % 2 else number - 1
+            if number and not any(_is_under(other, sibling) for other in current):
+                current[(number - 1) // 2] = current.pop(number)
+                moved = True
+
+
+def _is_under(number: int, ancestor: int) -> bool:
+    while number > ancestor:
+        number = (number - 1) // 2
+    return number == ancestor

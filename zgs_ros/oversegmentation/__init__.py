@@ -1,0 +1,1 @@
+"""From an image to segments without names: DINO features, a tree of clusters, pixel refinement."""

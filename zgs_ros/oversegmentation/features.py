@@ -1,0 +1,131 @@
+"""DINO patch features: the keys of the last block, at overlapping patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+from torch.nn import functional
+
+MAX_ASPECT = 3.0
+"""Longer images are squashed to this ratio of sides, which bounds time and memory."""
+
+
+class DinoFeatures(torch.nn.Module):
+    """Dense features of a plain ViT.
+
+    The feature of a patch is its key in the last block, heads concatenated, L2-normalised. The patch
+    convolution runs at a stride below the patch size, so that patches overlap and features are denser;
+    position embeddings are interpolated to match.
+
+    Args:
+        model: A timm VisionTransformer with absolute position embeddings and fused qkv.
+        short_side: Pixels of the short image side that the model sees.
+        stride: Pixels between neighbouring patches, in that image.
+
+    Raises:
+        ValueError: If the model is of another kind, or `stride` exceeds its patch size.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: torch.nn.Module, short_side: int = 224, stride: int = 4) -> None:
+        super().__init__()
+        if not isinstance(model, VisionTransformer) or model.pos_embed is None:
+            raise ValueError(
+                f"dino.model: {type(model).__name__} is not a ViT with absolute position embeddings; "
+                "use for example vit_small_patch8_224.dino or vit_small_patch14_dinov2"
+            )
+        # timm's ViTs have more attributes than their type declares.
+        self.model: Any = model.eval().requires_grad_(False)
+        self.patch = int(self.model.patch_embed.patch_size[0])
+        if stride > self.patch or short_side < self.patch:
+            raise ValueError(
+                f"dino.stride: {stride} and dino.short_side: {short_side} do not fit patches of "
+                f"{self.patch} pixels (1 <= stride <= patch <= short side)"
+            )
+        self.short_side = short_side
+        self.stride = stride
+        config = self.model.pretrained_cfg
+        self.register_buffer(
+            "mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def resize(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Images of one size, as the model sees them, in [0, 1].
+
+        Args:
+            images: uint8 RGB (height, width, 3) each, all of the same size.
+
+        Returns:
+            float32 (images, 3, height', width') on the model's device, short side `short_side`.
+        """
+        size = self._resized(*images[0].shape[:2])
+        pixels = torch.from_numpy(np.stack(images)).to(self.mean.device)
+        pixels = pixels.permute(0, 3, 1, 2).float() / 255.0
+        shrinks = size[0] < pixels.shape[2]  # antialiasing matters only then, and costs time
+        pixels = functional.interpolate(
+            pixels, size=size, mode="bilinear", align_corners=False, antialias=shrinks
+        )
+        return pixels.clamp(0.0, 1.0)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        aspect = min(max(height, width) / min(height, width), MAX_ASPECT)
+        # Whole strides, so that the patches reach the image's far edge.
+        strides = round((self.short_side * aspect - self.patch) / self.stride)
+        long_side = self.patch + strides * self.stride
+        return (self.short_side, long_side) if height <= width else (long_side, self.short_side)
+
+    @torch.inference_mode()
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Keys at every patch position.
+
+        Args:
+            pixels: float32 (images, 3, height, width) in [0, 1].
+
+        Returns:
+            float32 (images, rows, columns, width), unit norm.
+        """
+        model = self.model
+        projection = model.patch_embed.proj
+        pixels = ((pixels - self.mean) / self.std).to(projection.weight.dtype)
+        grid = functional.conv2d(pixels, projection.weight, projection.bias, stride=self.stride)
+        batch, _, rows, columns = grid.shape
+        tokens = model.norm_pre(self._add_positions(grid.flatten(2).transpose(1, 2), rows, columns))
+        *blocks, last = model.blocks
+        for block in blocks:
+            tokens = block(tokens)
+        keys = _keys(last, tokens[:, -rows * columns :])
+        return functional.normalize(keys.float(), dim=-1).view(batch, rows, columns, -1)
+
+    def _add_positions(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """Class and register tokens in front, positions added where the model was trained to have them."""
+        model = self.model
+        in_positions = 0 if model.no_embed_class else model.num_prefix_tokens
+        positions = resample_abs_pos_embed(
+            model.pos_embed, [rows, columns], num_prefix_tokens=in_positions
+        ).to(patches.dtype)
+        extra = [
+            token.expand(len(patches), -1, -1).to(patches.dtype)
+            for token in (model.cls_token, model.reg_token)
+            if token is not None
+        ]
+        if model.no_embed_class:
+            return torch.cat([*extra, patches + positions], dim=1)
+        return torch.cat([*extra, patches], dim=1) + positions
+
+
+def _keys(block: Any, tokens: Tensor) -> Tensor:
+    """Keys of a block, heads concatenated; queries and values are not computed."""
+    qkv = block.attn.qkv
+    width = qkv.in_features
+    bias = None if qkv.bias is None else qkv.bias[width : 2 * width]
+    return functional.linear(block.norm1(tokens), qkv.weight[width : 2 * width], bias)

@@ -1,0 +1,194 @@
+"""From patch positions to pixels: segment borders follow the edges of the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+MAX_PIXELS = 1920 * 1080
+"""Borders are fitted at no more than this resolution; larger images get the result enlarged."""
+
+
+def soft_assignment(features: Tensor, centroids: Tensor, temperature: float) -> Tensor:
+    """Probability of each segment at each position: softmax over -|f - centroid|^2 / temperature.
+
+    Args:
+        features: (rows, columns, width).
+        centroids: (segments, width).
+        temperature: Softness; towards 0 the nearest centroid takes all.
+
+    Returns:
+        (segments, rows, columns), summing to 1 over segments.
+    """
+    rows, columns, width = features.shape
+    distances = torch.cdist(features.reshape(-1, width), centroids) ** 2
+    return (-distances / temperature).softmax(dim=1).T.reshape(-1, rows, columns)
+
+
+def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int) -> Tensor:
+    """Resamples a map over patch positions to pixels: position i has its centre at i * stride + patch / 2.
+
+    Args:
+        grid: (channels, rows, columns).
+        size: (height, width) in pixels of the image that the patches were cut from.
+        patch: Side of a patch in pixels.
+        stride: Pixels between patches.
+
+    Returns:
+        (channels, height, width); beyond the outermost centres the border value goes on.
+    """
+    _, rows, columns = grid.shape
+    enlarged = functional.interpolate(
+        grid[None], size=(rows * stride, columns * stride), mode="bilinear", align_corners=False
+    )
+    before = (patch - stride) // 2
+    after = (size[0] - rows * stride - before, size[1] - columns * stride - before)
+    return functional.pad(enlarged, (before, after[1], before, after[0]), mode="replicate")[0]
+
+
+def guided_filter(
+    guide: Tensor, maps: Tensor, radius: int, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Local linear models of the colour guided filter (He, Sun and Tang, TPAMI 2013, eq. 14 to 16).
+
+    Within every window a map is fitted as ``a . colour + b``. Evaluating the model at another
+    resolution of the guide is the fast guided filter (He and Sun, 2015).
+
+    Args:
+        guide: float32 (3, height, width) in [0, 1].
+        maps: (segments, height, width).
+        radius: Half width of the square window in pixels.
+        epsilon: Regularisation; edges of a lower variance than this are smoothed over.
+
+    Returns:
+        a (segments, 3, height, width) and b (segments, height, width), averaged over windows.
+    """
+    mean_guide = _box(guide, radius)
+    mean_maps = _box(maps, radius)
+    pairs = torch.stack([guide[i] * guide[j] for i, j in _UPPER])
+    covariance = _box(pairs, radius) - torch.stack(
+        [mean_guide[i] * mean_guide[j] for i, j in _UPPER]
+    )
+    inverse = _invert_symmetric(covariance, epsilon)  # 6 x (height, width)
+    products = _box((maps[:, None] * guide[None]).flatten(0, 1), radius).view(
+        len(maps), *guide.shape
+    )
+    with_maps = products - mean_maps[:, None] * mean_guide[None]  # (segments, 3, height, width)
+    matrix = torch.stack([torch.stack([inverse[i] for i in row]) for row in _INDEX])
+    slope = torch.einsum("ijhw,sjhw->sihw", matrix, with_maps)
+    offset = mean_maps - (slope * mean_guide[None]).sum(1)
+    smooth_slope = _box(slope.flatten(0, 1), radius).view_as(slope)
+    return smooth_slope, _box(offset, radius)
+
+
+def refine(
+    maps: Tensor,
+    guide: Tensor,
+    image: NDArray[np.uint8],
+    radius: int,
+    epsilon: float,
+    min_area: float,
+) -> NDArray[np.int64]:
+    """Fits soft segment maps to an image's edges and decides every pixel.
+
+    Args:
+        maps: (segments, height', width') at the model's resolution.
+        guide: float32 (3, height', width') in [0, 1], the image at that resolution.
+        image: uint8 RGB (height, width, 3), the image itself.
+        radius: Window radius of the guided filter in pixels of the guide; 0 skips the filter.
+        epsilon: See `guided_filter`.
+        min_area: Segments below this share of the image go to the next best segments.
+
+    Returns:
+        (height, width) index of the segment.
+    """
+    height, width = image.shape[:2]
+    shrink = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5)
+    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    if radius:
+        slope, offset = guided_filter(guide, maps, radius, epsilon)
+        fine = (
+            torch.from_numpy(np.array(image, order="C"))
+            .to(maps.device)
+            .permute(2, 0, 1)[None]
+            .float()
+            / 255
+        )
+        if size != (height, width):
+            fine = functional.interpolate(fine, size=size, mode="bilinear", antialias=True)
+        values = [
+            (_enlarge(slope[s], size) * fine[0]).sum(0) + _enlarge(offset[s : s + 1], size)[0]
+            for s in range(len(maps))
+        ]
+        scores = torch.stack(values)
+    else:
+        scores = _enlarge(maps, size)
+    labels = _decide(scores, min_area)
+    if size != (height, width):
+        labels = functional.interpolate(
+            labels[None, None].float(), size=(height, width), mode="nearest"
+        )
+        labels = labels[0, 0].long()
+    return labels.cpu().numpy()
+
+
+def _decide(scores: Tensor, min_area: float) -> Tensor:
+    """argmax over segments, dropping those that win too few pixels, the smallest first."""
+    labels = scores.argmax(0)
+    while True:
+        areas = torch.bincount(labels.flatten(), minlength=len(scores)).float() / labels.numel()
+        small = (areas > 0) & (areas < min_area)
+        if not small.any():
+            return labels
+        smallest = torch.where(small, areas, torch.inf).argmin()
+        scores = scores.clone()
+        scores[smallest] = -torch.inf
+        labels = scores.argmax(0)
+
+
+_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_INDEX = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+
+
+def _invert_symmetric(upper: Tensor, epsilon: float) -> Tensor:
+    """Inverse of 3x3 symmetric matrices plus epsilon on the diagonal, as their six upper entries."""
+    a, b, c, d, e, f = upper.unbind(0)
+    a, d, f = a + epsilon, d + epsilon, f + epsilon
+    minors = (
+        d * f - e * e,
+        c * e - b * f,
+        b * e - c * d,
+        a * f - c * c,
+        b * c - a * e,
+        a * d - b * b,
+    )
+    determinant = a * minors[0] + b * minors[1] + c * minors[2]
+    return torch.stack(minors) / determinant
+
+
+def _box(channels: Tensor, radius: int) -> Tensor:
+    """Mean over the square window, cut off at the border; (channels, height, width)."""
+    rows = _sliding_sum(channels, radius, 1)
+    sums = _sliding_sum(rows, radius, 2)
+    ones = channels.new_ones(1, *channels.shape[1:])
+    return sums / _sliding_sum(_sliding_sum(ones, radius, 1), radius, 2)
+
+
+def _sliding_sum(channels: Tensor, radius: int, dim: int) -> Tensor:
+    """Sum over a window of ``2 * radius + 1`` along one dimension, whatever the radius, by running sums."""
+    length = channels.shape[dim]
+    # Running sums in float64: differences of long float32 sums would lose the small covariances.
+    sums = functional.pad(channels.double(), (0, 0, 1, 0) if dim == 1 else (1, 0)).cumsum(dim)
+    positions = torch.arange(length, device=channels.device)
+    high = sums.index_select(dim, (positions + radius + 1).clamp(max=length))
+    low = sums.index_select(dim, (positions - radius).clamp(min=0))
+    return (high - low).to(channels.dtype)
+
+
+def _enlarge(channels: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(channels[None], size=size, mode="bilinear", align_corners=False)[
+        0
+    ]

@@ -1,0 +1,262 @@
+"""The segment tree: Ward clustering of patch features, and the splits of it that are kept.
+
+The published method clusters all positions without connectivity and considers the first splits from
+the root. `build_tree` does that, either on every position (``groups=0``) or, much faster, on a few
+hundred groups of near-equal positions that k-means finds first; Ward's criterion then counts each group
+with its number of positions, so that both optimise the same sum of squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
+from torch import Tensor
+
+KMEANS_STEPS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One node of the segment tree.
+
+    Attributes:
+        id: Heap number: the root is 0, the children of i are 2i + 1 and 2i + 2.
+        positions: int64, indices of the node's patch positions in row-major order.
+        centroid: float32 (width,), mean feature of these positions.
+    """
+
+    id: int
+    positions: NDArray[np.int64]
+    centroid: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentTree:
+    """The accepted splits: a full binary tree whose leaves tile the image.
+
+    Attributes:
+        nodes: By heap number.
+    """
+
+    nodes: dict[int, Node]
+
+    @property
+    def leaves(self) -> list[Node]:
+        """Nodes without children, in rising order of heap number."""
+        return [self.nodes[i] for i in sorted(self.nodes) if 2 * i + 1 not in self.nodes]
+
+    def label_positions(self, count: int) -> NDArray[np.int64]:
+        """(count,) index into `leaves` of every position."""
+        labels = np.full(count, -1, np.int64)
+        for index, leaf in enumerate(self.leaves):
+            labels[leaf.positions] = index
+        return labels
+
+
+def build_tree(
+    features: Tensor, groups: int = 0, splits: int = 10, threshold: float = 0.95
+) -> SegmentTree:
+    """Clusters patch features and keeps the splits that separate different things.
+
+    Of the Ward tree the first `splits` splits from the root are considered, in falling order of their
+    height. A split is accepted when its parent was and the cosine of its children's centroids is below
+    `threshold`; the first split always.
+
+    Args:
+        features: float32 (rows, columns, width).
+        groups: Groups that k-means makes before Ward; 0 for none.
+        splits: Number of splits considered.
+        threshold: Cosine from which on two children are one thing.
+
+    Returns:
+        A tree with at least one node and at most ``splits + 1`` leaves.
+    """
+    flat = features.flatten(0, 1)
+    if groups and groups < len(flat):
+        owner = _kmeans(features, groups)
+        centroids, weights = _group_means(flat, owner)
+        merges = ward(centroids.double().cpu().numpy(), weights.double().cpu().numpy())
+        members = _members(owner.cpu().numpy(), len(weights))
+    else:
+        vectors = flat.double().cpu().numpy()
+        merges = linkage(vectors, "ward") if len(vectors) > 1 else np.zeros((0, 4))
+        members = [np.array([i]) for i in range(len(vectors))]
+    vectors32 = flat.float().cpu().numpy()
+    return _accept_splits(merges, members, vectors32, splits, threshold)
+
+
+def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ward clustering of weighted vectors by the nearest-neighbour chain, in O(n^2) time and memory.
+
+    Equals Ward clustering of data in which vector i stands ``weights[i]`` times.
+
+    Args:
+        vectors: (n, width).
+        weights: (n,), positive.
+
+    Returns:
+        (n - 1, 4) in scipy's format: two cluster numbers, height, and weight of the union; rising height.
+    """
+    count = len(vectors)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    distances = np.maximum(squares[:, None] + squares[None] - 2.0 * vectors @ vectors.T, 0.0)
+    mass = weights.astype(np.float64).copy()
+    # Twice the growth of the sum of squares, which for single points is their squared distance.
+    distances *= 2.0 * mass[:, None] * mass[None] / (mass[:, None] + mass[None])
+    np.fill_diagonal(distances, np.inf)
+    merges = np.empty((max(count - 1, 0), 4))
+    chain: list[int] = []
+    alive = np.ones(count, bool)
+    for step in range(count - 1):
+        if not chain:
+            chain.append(int(np.argmax(alive)))
+        while True:
+            tip = chain[-1]
+            nearest = int(np.argmin(distances[tip]))
+            # On ties the chain's previous element wins, or the walk would not end.
+            if len(chain) > 1 and distances[tip, chain[-2]] <= distances[tip, nearest]:
+                nearest = chain[-2]
+                break
+            chain.append(nearest)
+        del chain[-2:]
+        first, second = min(tip, nearest), max(tip, nearest)
+        merges[step] = first, second, np.sqrt(distances[first, second]), mass[first] + mass[second]
+        _merge_rows(distances, mass, alive, first, second)
+    return _number_clusters(merges, count)
+
+
+def _merge_rows(
+    distances: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    alive: NDArray[np.bool_],
+    first: int,
+    second: int,
+) -> None:
+    """Lance-Williams update: `first` becomes the union, `second` is gone."""
+    between = distances[first, second]
+    total = mass + mass[first] + mass[second]
+    row = (
+        (mass + mass[first]) * distances[first]
+        + (mass + mass[second]) * distances[second]
+        - mass * between
+    ) / total
+    mass[first] += mass[second]
+    alive[second] = False
+    row[~alive] = np.inf
+    row[first] = np.inf
+    distances[first] = distances[:, first] = row
+    distances[second] = distances[:, second] = np.inf
+
+
+def _number_clusters(merges: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Sorts merges by height and renames representatives to scipy's cluster numbers."""
+    merges = merges[np.argsort(merges[:, 2], kind="stable")]
+    parent = np.arange(count)
+    name = np.arange(count)
+
+    def find(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for step, (first, second) in enumerate(merges[:, :2].astype(np.int64)):
+        low, high = find(int(first)), find(int(second))
+        merges[step, :2] = sorted((name[low], name[high]))
+        parent[high] = low
+        name[low] = count + step
+    return merges
+
+
+def _kmeans(features: Tensor, groups: int) -> Tensor:
+    """Groups positions by a few Lloyd steps from seeds on a regular grid; int64 (positions,).
+
+    Seeds on a grid make it deterministic and give small things a seed of their own.
+    """
+    rows, columns, width = features.shape
+    flat = features.reshape(-1, width)
+    down = max(1, min(rows, round((groups * rows / columns) ** 0.5)))
+    across = max(1, min(columns, groups // down))
+    row_seeds = ((torch.arange(down) + 0.5) * rows / down).long()
+    column_seeds = ((torch.arange(across) + 0.5) * columns / across).long()
+    seeds = (row_seeds[:, None] * columns + column_seeds[None]).flatten().to(flat.device)
+    centroids = flat[seeds]
+    for _ in range(KMEANS_STEPS):
+        owner = _nearest(flat, centroids)
+        sums = torch.zeros_like(centroids).index_add_(0, owner, flat)
+        sizes = torch.bincount(owner, minlength=len(centroids)).to(flat.dtype)[:, None]
+        centroids = torch.where(sizes > 0, sums / sizes.clamp_min(1.0), centroids)
+    owner = _nearest(flat, centroids)
+    return torch.unique(owner, return_inverse=True)[1]
+
+
+def _nearest(flat: Tensor, centroids: Tensor) -> Tensor:
+    """Index of the nearest centroid: argmin |x - c|^2 = argmin |c|^2 - 2 x c."""
+    return torch.addmm((centroids * centroids).sum(1)[None], flat, centroids.T, alpha=-2.0).argmin(
+        1
+    )
+
+
+def _group_means(flat: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    sizes = torch.bincount(owner)
+    sums = flat.new_zeros(len(sizes), flat.shape[1]).index_add_(0, owner, flat)
+    return sums / sizes[:, None], sizes
+
+
+def _members(owner: NDArray[np.int64], groups: int) -> list[NDArray[np.int64]]:
+    order = np.argsort(owner, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(owner, minlength=groups))[:-1])
+
+
+def _accept_splits(
+    merges: NDArray[np.float64],
+    members: list[NDArray[np.int64]],
+    vectors: NDArray[np.float32],
+    splits: int,
+    threshold: float,
+) -> SegmentTree:
+    count = len(members)
+
+    def node(number: int, cluster: int) -> Node:
+        positions = np.sort(np.concatenate(list(_leaves_below(cluster, merges, members))))
+        return Node(number, positions, vectors[positions].mean(axis=0))
+
+    top = count + len(merges) - 1
+    nodes = {0: node(0, top)}
+    heap_number = {top: 0}
+    for offset in range(min(splits, len(merges))):
+        cluster = (
+            top - offset
+        )  # merges are in rising order of height, so the last is the first split
+        if cluster not in heap_number:
+            continue  # its parent was refused
+        number = heap_number[cluster]
+        pair = merges[cluster - count, :2].astype(np.int64)
+        children = [node(2 * number + 1 + side, int(child)) for side, child in enumerate(pair)]
+        if number and _cosine(children[0].centroid, children[1].centroid) >= threshold:
+            continue
+        for child, cluster_number in zip(children, pair, strict=True):
+            nodes[child.id] = child
+            heap_number[int(cluster_number)] = child.id
+    return SegmentTree(nodes)
+
+
+def _leaves_below(
+    cluster: int, merges: NDArray[np.float64], members: list[NDArray[np.int64]]
+) -> Iterator[NDArray[np.int64]]:
+    stack = [cluster]
+    while stack:
+        item = stack.pop()
+        if item < len(members):
+            yield members[item]
+        else:
+            stack.extend(int(child) for child in merges[item - len(members), :2])
+
+
+def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    return float(left @ right / max(np.linalg.norm(left) * np.linalg.norm(right), 1e-12))

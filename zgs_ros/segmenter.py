@@ -1,0 +1,249 @@
+"""Zero-guidance segmentation of images, stage by stage.
+
+image -> DINO features -> segment tree -> pixels -> CLIP embeddings -> labels -> merging -> Segmentation
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zgs_ros.config import SegmenterSettings
+from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
+from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
+from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.merging import Description, Region, merge_siblings
+from zgs_ros.models.loading import load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.oversegmentation.features import DinoFeatures
+from zgs_ros.oversegmentation.refinement import place_on_pixels, refine, soft_assignment
+from zgs_ros.oversegmentation.tree import SegmentTree, build_tree
+from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+class Segmenter:
+    """Segments images and names the segments.
+
+    Deterministic for fixed input and settings. Not thread-safe: one thread owns it.
+
+    Args:
+        settings: All knobs, see `zgs_ros.config`.
+        dino: Feature model of the over-segmentation.
+        clip: Embeds segments and texts.
+        labeler: Names embeddings.
+    """
+
+    def __init__(
+        self,
+        settings: SegmenterSettings,
+        dino: DinoFeatures,
+        clip: ClipEmbedder,
+        labeler: RetrievalLabeler,
+    ) -> None:
+        self._settings = settings
+        self._dino = dino
+        self._clip = clip
+        self._labeler = labeler
+
+    @property
+    def model(self) -> str:
+        """Names the embedding space."""
+        return self._clip.name
+
+    @property
+    def device(self) -> str:
+        """Where the models run, for example ``"cuda:0"``."""
+        return str(self._dino.mean.device)
+
+    def segment(self, image: Image) -> Segmentation:
+        """Segments one image.
+
+        Args:
+            image: uint8 RGB (height, width, 3), at least 1x1.
+
+        Raises:
+            ValueError: If the image is of another shape or type.
+        """
+        return self.segment_batch([image])[0]
+
+    def segment_batch(self, images: Sequence[Image]) -> list[Segmentation]:
+        """Segments several images, of equal or different sizes, in one pass through the models.
+
+        Raises:
+            ValueError: If an image is of another shape or type than uint8 RGB (height, width, 3).
+        """
+        for image in images:
+            _check_image(image)
+        if not images:
+            return []
+        clock = _StageClock(len(images))
+        with clock.stage("features"):
+            pixels, features = self._extract_features(images)
+        with clock.stage("clustering"):
+            trees = [self._build_tree(feature) for feature in features]
+        with clock.stage("refinement"):
+            partitions = [
+                self._refine(*parts) for parts in zip(images, pixels, features, trees, strict=True)
+            ]
+        with clock.stage("encoding"):
+            encoded = self._clip.encode(images)
+        with clock.stage("embedding"):
+            embeddings = encoded.embed([np.stack(list(masks.values())) for masks in partitions])
+        with clock.stage("labeling"):
+            regions = [
+                dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
+                for masks, rows in zip(partitions, embeddings, strict=True)
+            ]
+        with clock.stage("merging"):
+            if self._settings.merging.enabled:
+                regions = [self._merge(encoded, i, found) for i, found in enumerate(regions)]
+        times = clock.times
+        return [self._assemble(found, times) for found in regions]
+
+    def describe_masks(self, image: Image, masks: NDArray[np.bool_]) -> list[Description]:
+        """Embeds and names given masks, without segmenting or merging.
+
+        Args:
+            image: uint8 RGB (height, width, 3).
+            masks: bool (segments, height, width).
+
+        Raises:
+            ValueError: If image or masks are of the wrong shape.
+        """
+        _check_image(image)
+        return self._describe(self._clip.embed_segments([image], [masks])[0])
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
+        return self._clip.embed_texts([text])[0]
+
+    def close(self) -> None:
+        """Frees the models and the GPU memory that they held; the segmenter can't be used any more."""
+        del self._dino, self._clip, self._labeler
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _extract_features(
+        self, images: Sequence[Image]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Per image its pixels (3, h, w) as DINO sees them and its features (rows, columns, width)."""
+        pixels: list[torch.Tensor] = [torch.empty(0)] * len(images)
+        features = list(pixels)
+        for group in _by_size(images):
+            resized = self._dino.resize([images[i] for i in group])
+            for i, pixel, feature in zip(group, resized, self._dino(resized), strict=True):
+                pixels[i], features[i] = pixel, feature
+        return pixels, features
+
+    def _build_tree(self, features: torch.Tensor) -> SegmentTree:
+        clustering = self._settings.clustering
+        return build_tree(features, clustering.positions, clustering.splits, clustering.threshold)
+
+    def _refine(
+        self, image: Image, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
+    ) -> dict[int, Mask]:
+        """Masks of the leaves that have pixels, by heap number; together they tile the image."""
+        settings = self._settings.refinement
+        leaves = tree.leaves
+        centroids = torch.from_numpy(np.stack([leaf.centroid for leaf in leaves])).to(
+            features.device
+        )
+        grid = soft_assignment(features, centroids, settings.temperature)
+        size = (pixels.shape[-2], pixels.shape[-1])
+        maps = place_on_pixels(grid, size, self._dino.patch, self._dino.stride)
+        radius = settings.radius if settings.method == "guided" else 0
+        labels = refine(maps, pixels, image, radius, settings.epsilon, settings.min_area)
+        return {leaves[i].id: labels == i for i in np.unique(labels)}
+
+    def _describe(self, embeddings: NDArray[np.float32]) -> list[Description]:
+        labels = self._labeler.label(embeddings)
+        return [
+            Description(row, self._labeler.text_embedding(found[0].text), found)
+            for row, found in zip(embeddings, labels, strict=True)
+        ]
+
+    def _merge(
+        self, encoded: EncodedImages, index: int, regions: dict[int, Region]
+    ) -> dict[int, Region]:
+        def describe(masks: Sequence[Mask]) -> list[Description]:
+            return self._describe(encoded.embed_one(index, np.stack(masks)))
+
+        return merge_siblings(regions, describe, self._settings.merging.threshold)
+
+    def _assemble(self, regions: dict[int, Region], times: dict[str, float]) -> Segmentation:
+        """Numbers the segments from 1, the largest first."""
+        found = sorted(regions.values(), key=lambda region: -int(region.mask.sum()))[
+            :MAX_SEGMENT_ID
+        ]
+        label_map = np.zeros(found[0].mask.shape, np.uint16)
+        for number, region in enumerate(found, start=1):
+            label_map[region.mask] = number
+        segments = tuple(_segment(n, region) for n, region in enumerate(found, start=1))
+        return Segmentation(label_map, segments, self.model, times)
+
+
+def load_segmenter(settings: SegmenterSettings) -> Segmenter:
+    """Loads the models and the vocabulary.
+
+    Raises:
+        zgs_ros.models.ModelError: If a model can't be loaded; the message says what to do.
+        zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
+    """
+    labeling = settings.labeling
+    phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    dino = load_dino(settings.dino, device, precision, settings.profile)
+    clip = load_clip(settings.clip, device, precision, settings.profile)
+    texts = cached_phrase_embeddings(
+        phrases, labeling.templates, clip.embed_texts, f"{clip.name} {clip.fingerprint()}"
+    )
+    return Segmenter(settings, dino, clip, RetrievalLabeler(phrases, texts, labeling.alternatives))
+
+
+def _check_image(image: Image) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(
+            f"an image must be uint8 RGB (height, width, 3), got {image.dtype} {image.shape}"
+        )
+
+
+def _by_size(images: Sequence[Image]) -> Iterator[list[int]]:
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(index)
+    yield from groups.values()
+
+
+def _segment(number: int, region: Region) -> Segment:
+    rows, columns = np.nonzero(region.mask)
+    top, left = int(rows.min()), int(columns.min())
+    return Segment(
+        id=number,
+        labels=region.description.labels,
+        roi=Roi(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1),
+        area=len(rows),
+        centroid=(float(columns.mean()), float(rows.mean())),
+        embedding=region.description.embedding,
+    )
+
+
+class _StageClock:
+    """Wall time per stage, divided among the images of a batch."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self.times: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.times[name] = (time.perf_counter() - start) / self._images
