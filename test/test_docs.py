@@ -1,0 +1,37 @@
+"""The documentation speaks of the settings that there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from zgs_ros.config import PROFILES, NodeSettings, list_settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+SETTINGS = {setting.path: setting for setting in list_settings(NodeSettings)}
+SECTIONS = {path.split(".")[0] for path in SETTINGS if "." in path}
+
+
+def test_every_setting_is_explained_in_the_tuning_page() -> None:
+    text = (DOCS / "tuning.md").read_text()
+    explained = {
+        name
+        for line in re.findall(r"^- (`.*?)[:(]", text, re.M)
+        for name in re.findall(r"`(.+?)`", line)
+    }
+    assert explained == set(SETTINGS) - {"profile"}
+    assert all(f"`{profile}`" in text for profile in PROFILES)
+
+
+def test_the_tuning_page_marks_the_live_settings() -> None:
+    text = (DOCS / "tuning.md").read_text()
+    marked = set(re.findall(r"^- `(\w+)` \(\*live\*\)", text, re.M))
+    assert marked == {path for path, setting in SETTINGS.items() if setting.live}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_settings_that_are_mentioned_exist(page: Path) -> None:
+    mentioned = re.findall(rf"\b((?:{'|'.join(SECTIONS)})\.[a-z_]+)\b(?!\()", page.read_text())
+    assert set(mentioned) <= set(SETTINGS)

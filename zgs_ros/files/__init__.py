@@ -1,0 +1,1 @@
+"""Segmenting image files: `zgs label`."""

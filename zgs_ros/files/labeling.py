@@ -1,0 +1,170 @@
+"""Labels image files: overlay, label map and description of each, in runs that can be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros import __version__
+from zgs_ros.config import SegmenterSettings, flatten, list_settings
+from zgs_ros.drawing import draw_overlay
+from zgs_ros.files.images import BadImageFile, ImageFile, decode_image
+from zgs_ros.files.results import LeadsOutside, ResultsFolder
+from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.segmentation import Segmentation
+
+
+class SegmentsImages(Protocol):
+    """What is needed of a `zgs_ros.segmenter.Segmenter`."""
+
+    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segments one uint8 RGB (height, width, 3) image."""
+        ...
+
+
+class State(Enum):
+    """What became of an image."""
+
+    LABELLED = "labelled"
+    UP_TO_DATE = "up to date"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image's result.
+
+    Attributes:
+        image: The image file.
+        state: What became of it.
+        output: Path of the results without their endings; None when there is no place for them.
+        problem: What went wrong, "" when nothing did.
+    """
+
+    image: ImageFile
+    state: State
+    output: Path | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How images are labelled and where the results go.
+
+    Attributes:
+        out: Folder of the results; nothing is ever written outside it.
+        settings_key: `settings_key` of the settings that the segmenter was made with.
+        embeddings: Whether the description holds the segments' embeddings.
+        overwrite: Whether to redo images whose results are up to date.
+        opacity: Of the overlay's tint, 0 .. 1.
+    """
+
+    out: Path
+    settings_key: str
+    embeddings: bool = False
+    overwrite: bool = False
+    opacity: float = 0.35
+
+
+def settings_key(settings: SegmenterSettings) -> str:
+    """A text that differs when the settings, or the files that they name, would give other results.
+
+    Raises:
+        zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
+    """
+    labeling = settings.labeling
+    values = flatten(settings)
+    names = [setting.path for setting in list_settings(SegmenterSettings)]
+    parts: list[Any] = [__version__, {name: values[name] for name in names}]
+    parts.append(load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary))
+    for weights in (settings.dino.weights, settings.clip.weights):
+        if weights and os.path.exists(weights):
+            state = os.stat(weights)
+            parts.append((weights, state.st_size, state.st_mtime_ns))
+    return _digest(json.dumps(parts).encode())
+
+
+def label_files(
+    images: Iterable[ImageFile], load: Callable[[], SegmentsImages], options: LabelOptions
+) -> Iterator[Outcome]:
+    """Labels images one after the other; a bad one costs only itself.
+
+    Per image ``<name>.overlay.png``, ``<name>.labels.png`` (16 bit, 0 = none, otherwise the
+    segment's id) and ``<name>.json`` are written. An image is passed over when all three are there
+    and come from the same content, settings and models. Between two outcomes nothing is half done,
+    so that a caller may stop at any of them.
+
+    Args:
+        images: What to label.
+        load: Makes the segmenter. Called once, when the first image needs it; what it raises is
+            passed on.
+        options: Where to and how.
+
+    Raises:
+        zgs_ros.files.results.CannotWrite: If results can't be written, which would be no different
+            for the next image.
+    """
+    run = _Run(load, options)
+    for image in images:
+        yield run.label(image)
+
+
+class _Run:
+    """What lives as long as a run: the results' names and, once it is needed, the segmenter."""
+
+    def __init__(self, load: Callable[[], SegmentsImages], options: LabelOptions) -> None:
+        self._load = load
+        self._options = options
+        self._folder = ResultsFolder(options.out)
+        self._segmenter: SegmentsImages | None = None
+
+    def label(self, image: ImageFile) -> Outcome:
+        try:
+            output = self._folder.claim(image)
+        except LeadsOutside as error:
+            return Outcome(image, State.FAILED, None, str(error))
+        try:
+            data = image.path.read_bytes()
+            fingerprint = _fingerprint(data, self._options)
+            if not self._options.overwrite and self._folder.is_up_to_date(output, fingerprint):
+                return Outcome(image, State.UP_TO_DATE, output)
+            pixels = decode_image(data)
+        except OSError as error:
+            problem = f"can't be read: {error.strerror or error}"
+            return Outcome(image, State.FAILED, output, problem)
+        except BadImageFile as error:
+            return Outcome(image, State.FAILED, output, str(error))
+        if self._segmenter is None:
+            self._segmenter = self._load()
+        try:
+            segmentation = self._segmenter.segment(pixels)
+            overlay = draw_overlay(pixels, segmentation, self._options.opacity)
+        except Exception as error:  # whatever it is, it need not happen to the other images
+            problem = f"segmenting failed: {type(error).__name__}: {error}"
+            return Outcome(image, State.FAILED, output, problem)
+        description = {
+            "file": image.name.as_posix(),
+            "source": self._folder.source(image),
+            "fingerprint": fingerprint,
+            **segmentation.to_dict(self._options.embeddings),
+        }
+        self._folder.write(output, overlay, segmentation.label_map, description)
+        return Outcome(image, State.LABELLED, output)
+
+
+def _fingerprint(data: bytes, options: LabelOptions) -> str:
+    parts = (options.settings_key, _digest(data), options.embeddings, options.opacity)
+    return _digest(json.dumps(parts).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
