@@ -11,7 +11,9 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from zgs_ros.cli import app
 from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, make_settings
 from zgs_ros.models import loading
 from zgs_ros.models.loading import (
@@ -151,3 +153,25 @@ def test_the_bundled_models_are_whole_and_small() -> None:
     folders = [bundled_folder(name) for name in loading.BUNDLED]
     size = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
     assert size <= 25e6
+
+
+def test_the_command_lists_profiles_and_what_is_here(offline: None) -> None:
+    result = CliRunner().invoke(app, ["models", "list"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0
+    lines = {
+        words[1]: line for line in result.output.splitlines() if len(words := line.split()) > 2
+    }
+    assert "yes" in lines["mini"]
+    assert "zgs models pull --profile balanced" in lines["balanced"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "code", "fragment"),
+    [("mini", 0, "clip"), ("balanced", 1, "can't be reached"), ("huge", 2, "'huge'")],
+)
+def test_the_command_pulls_a_profiles_weights(
+    profile: str, code: int, fragment: str, offline: None
+) -> None:
+    result = CliRunner().invoke(app, ["models", "pull", "--profile", profile])
+    assert result.exit_code == code
+    assert fragment in result.output

@@ -1,0 +1,91 @@
+"""Trains the bundled mini models: ``python -m zgs_ros.synthetic.train dino|clip``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from zgs_ros.models.loading import sha256
+from zgs_ros.synthetic.pool import SHARD, ScenePool, render_pool
+from zgs_ros.synthetic.train_clip import ClipTrainer, ClipTraining
+from zgs_ros.synthetic.train_dino import DinoTrainer, DinoTraining
+
+HELD_OUT_SEED = 2_100_000_000
+"""Scenes from here on are never trained on."""
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Renders the scenes that are missing, trains (resuming where it stopped), writes the weights."""
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    work: Path = options.work
+    render_pool(work / "scenes", options.scenes, workers=options.workers)
+    pool = ScenePool(work / "scenes")
+    out = work / options.model
+    out.mkdir(parents=True, exist_ok=True)
+    config = Path(str(resources.files("zgs_ros.models") / "mini")) / options.model
+    given = {name: getattr(options, name) for name in ("steps", "batch", "seed")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.model == "dino":
+        dino = DinoTrainer(config, pool, out, replace(DinoTraining(), **given))
+        dino.run()
+        export(dino.model, options.output or config, "model.safetensors", "config.json")
+    else:
+        render_pool(work / "held_out", SHARD, HELD_OUT_SEED, workers=1)
+        clip = ClipTrainer(config, pool, out, replace(ClipTraining(), **given))
+        clip.run(held_out=ScenePool(work / "held_out"))
+        clip.forget_unused_words()
+        export(
+            clip.average,
+            options.output or config,
+            "open_clip_model.safetensors",
+            "open_clip_config.json",
+        )
+
+
+def export(model: torch.nn.Module, folder: Path, weights: str, config: str) -> None:
+    """Writes the weights in float16 and the checksums that loading verifies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().half().contiguous() for name, value in model.state_dict().items()
+    }
+    save_file(tensors, folder / weights)
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in (config, weights)]
+    (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+    logger.info("wrote %s (%.1f MB)", folder / weights, (folder / weights).stat().st_size / 1e6)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    defaults = {field.name: field.default for field in fields(ClipTraining)}
+    parser = argparse.ArgumentParser(prog="python -m zgs_ros.synthetic.train", description=__doc__)
+    parser.add_argument("model", choices=("dino", "clip"))
+    parser.add_argument(
+        "--work", type=Path, default=Path("training"), help="scenes, logs and state"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder for the weights; default: inside the package"
+    )
+    parser.add_argument("--scenes", type=int, default=12_000, help="rendered scenes to train on")
+    parser.add_argument(
+        "--steps", type=int, help=f"clip: {defaults['steps']}, dino: {DinoTraining().steps}"
+    )
+    parser.add_argument("--batch", type=int, help="scenes per step")
+    parser.add_argument("--seed", type=int, help="of weights, order and augmentation")
+    parser.add_argument("--workers", type=int, default=2, help="rendering processes")
+    parser.add_argument("--threads", type=int, help="CPU threads of the training")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
