@@ -65,6 +65,16 @@ class ClipEmbedder:
         """Length of an embedding."""
         return int(self._visual.output_dim)
 
+    def variant(self, mode: Mode, blocks: int, sigma: float) -> ClipEmbedder:
+        """Another way to embed segments with the same model, whose weights are shared.
+
+        Raises:
+            ValueError: If the model has fewer blocks than `blocks`.
+        """
+        return ClipEmbedder(
+            self._model, self._tokenizer, self.name, mode, blocks, sigma, self._segment_batch
+        )
+
     def fingerprint(self) -> str:
         """Hash of the text tower's weights: tells apart models that share a name."""
         digest = hashlib.sha256(self.name.encode())

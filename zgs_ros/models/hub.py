@@ -34,7 +34,7 @@ def weights_file(repository: str, names: tuple[str, ...], download: bool = True)
             return Path(cached)
     if not download:
         raise HubError("they are not in the cache")
-    _require_network()
+    require_network()
     problem: Exception | None = None
     for name in names:
         try:
@@ -46,8 +46,12 @@ def weights_file(repository: str, names: tuple[str, ...], download: bool = True)
     )
 
 
-def _require_network() -> None:
-    """Fails at once without a network; the hub client would retry for most of a minute."""
+def require_network() -> None:
+    """Fails at once without a network; the hub client would retry for most of a minute.
+
+    Raises:
+        HubError: If the hub can't be reached or must not be asked.
+    """
     if constants.HF_HUB_OFFLINE:
         raise HubError("they are not in the cache, and HF_HUB_OFFLINE forbids to ask the hub")
     if any(

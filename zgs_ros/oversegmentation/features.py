@@ -53,7 +53,7 @@ class DinoFeatures(torch.nn.Module):
             )
         self.short_side = short_side
         self.stride = stride
-        config = self.model.pretrained_cfg
+        config: Any = self.model.pretrained_cfg
         self.register_buffer(
             "mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False
         )

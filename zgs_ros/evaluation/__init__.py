@@ -1,0 +1,1 @@
+"""How good a segmentation is: metrics, data sets, label mapping, reports."""

@@ -1,0 +1,195 @@
+"""Ablation of the segment embedding: label quality on ground-truth masks, variant by variant."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from zgs_ros.config import SegmenterSettings
+from zgs_ros.embedding.clip import ClipEmbedder, Mode
+from zgs_ros.evaluation import run
+from zgs_ros.evaluation.datasets.base import Dataset, DatasetError, Sample
+from zgs_ros.evaluation.journal import Journal
+from zgs_ros.evaluation.mapping import (
+    REFERENCE_ENCODER,
+    LabelMapper,
+    NameMapper,
+    SentenceMapper,
+    load_sentence_encoder,
+)
+from zgs_ros.evaluation.mapping import Mapping as LabelMapping
+from zgs_ros.evaluation.metrics import nan_mean
+from zgs_ros.evaluation.scoring import LabelRecord, label_records, text_quality, without_nan
+from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
+from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.models.loading import load_clip, resolve_device, resolve_precision
+
+SIGMAS = (1.0, 2.0, 5.0)
+BLOCKS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class EmbeddingVariant:
+    """One way to embed a segment; see `ClipEmbedder`."""
+
+    name: str
+    mode: Mode
+    blocks: int = 1
+    sigma: float = 5.0
+
+
+class AblationRecord(BaseModel):
+    """One image under every variant.
+
+    Attributes:
+        name: `Sample.name`.
+        labels: Per variant the regions of the image with the labels of their masks.
+        seconds: Per variant the time to embed and name them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    labels: dict[str, list[LabelRecord]]
+    seconds: dict[str, float]
+
+
+def embedding_variants(
+    sigmas: Sequence[float] = SIGMAS, blocks: Sequence[int] = BLOCKS
+) -> list[EmbeddingVariant]:
+    """Crop, mask alone, and global subtraction, for every sigma and number of masked blocks."""
+
+    def plural(count: int) -> str:
+        return f"{count} block{'s' if count > 1 else ''}"
+
+    return [
+        EmbeddingVariant("crop", "crop"),
+        *(EmbeddingVariant(f"mask, {plural(b)}", "mask", b) for b in blocks),
+        *(
+            EmbeddingVariant(
+                f"global subtraction, sigma {s:g}, {plural(b)}", "global_subtraction", b, s
+            )
+            for s, b in itertools.product(sigmas, blocks)
+        ),
+    ]
+
+
+def ablate_embedding(
+    dataset: Dataset,
+    settings: SegmenterSettings,
+    folder: Path,
+    mapping: LabelMapping = "names",
+    sentence_model: str = REFERENCE_ENCODER,
+    fresh: bool = False,
+    track: run.Track = run.silent,
+    variants: Sequence[EmbeddingVariant] | None = None,
+) -> dict[str, Any]:
+    """Label quality on ground-truth masks for several ways to embed a segment.
+
+    The model and the vocabulary's embeddings, which no variant changes, are loaded once.
+
+    Args:
+        dataset: Images with ground truth.
+        settings: CLIP model, vocabulary and device; ``clip.mode``, ``clip.sigma`` and
+            ``clip.masked_blocks`` are varied.
+        folder: For ``records.jsonl`` and ``results.json``; a stopped run goes on.
+        mapping: ``tt`` judges labels by sentence embeddings, the others by exact names.
+        sentence_model: For the mapping tt.
+        fresh: Forgets an earlier run in the folder.
+        track: Shows progress.
+        variants: By default `embedding_variants`.
+
+    Returns:
+        Results, JSON-ready; ``variants`` holds `scoring.text_quality` of each.
+
+    Raises:
+        JournalError, MappingError, ModelError: As for `run.evaluate`.
+    """
+    chosen = list(variants or embedding_variants())
+    identity = run.run_identity(dataset, settings, mapping, sentence_model)
+    identity["settings"] = {
+        key: value
+        for key, value in identity["settings"].items()
+        if key not in ("clip.mode", "clip.sigma", "clip.masked_blocks")
+        and not key.startswith(("dino.", "clustering.", "refinement.", "merging."))
+    }
+    identity["variants"] = [variant.name for variant in chosen]
+    journal = Journal(folder, AblationRecord, identity, fresh)
+    skipped = list(dataset.missing)
+    todo = [name for name in dataset.names if name not in journal.records]
+    if todo:
+        if mapping == "tt":
+            encode = load_sentence_encoder(sentence_model)
+            mapper: LabelMapper = SentenceMapper(dataset.categories, encode)
+        else:
+            mapper = NameMapper(dataset.categories)
+        clip, labeler = _load(settings)
+        embedders = {v.name: clip.variant(v.mode, v.blocks, v.sigma) for v in chosen}
+        for name in track(todo, "ablating"):
+            try:
+                sample = dataset.load(name)
+            except DatasetError as error:
+                skipped.append(str(error))
+                continue
+            journal.add(_label_sample(embedders, labeler, mapper, sample))
+    records = [journal.records[name] for name in dataset.names if name in journal.records]
+    results = {
+        "identity": identity,
+        "images": len(records),
+        "skipped": skipped,
+        "variants": without_nan(_summarise(records, [variant.name for variant in chosen])),
+    }
+    run.write_json(folder / "results.json", results)
+    return results
+
+
+def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, RetrievalLabeler]:
+    """CLIP and labeler alone: ground-truth masks need no over-segmentation."""
+    labeling = settings.labeling
+    phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    clip = load_clip(settings.clip, device, precision, settings.profile)
+    texts = cached_phrase_embeddings(
+        phrases, labeling.templates, clip.embed_texts, f"{clip.name} {clip.fingerprint()}"
+    )
+    return clip, RetrievalLabeler(phrases, texts, 0)
+
+
+def _label_sample(
+    embedders: Mapping[str, ClipEmbedder],
+    labeler: RetrievalLabeler,
+    mapper: LabelMapper,
+    sample: Sample,
+) -> AblationRecord:
+    masks = sample.masks()
+    truth = [region.category for region in sample.regions]
+    labels: dict[str, list[LabelRecord]] = {}
+    seconds: dict[str, float] = {}
+    for name, embedder in embedders.items():
+        start = time.perf_counter()
+        found = labeler.label(embedder.embed_segments([sample.image], [masks])[0])
+        seconds[name] = time.perf_counter() - start
+        texts = [candidates[0].text for candidates in found]
+        right = mapper.similarities(texts, truth).tolist()
+        labels[name] = label_records(sample, list(zip(texts, right, strict=True)))
+    return AblationRecord(name=sample.name, labels=labels, seconds=seconds)
+
+
+def _summarise(records: Sequence[AblationRecord], variants: Iterable[str]) -> dict[str, Any]:
+    return {
+        variant: {
+            **text_quality([label for record in records for label in record.labels[variant]]),
+            "seconds_per_image": float(np.median([r.seconds[variant] for r in records]))
+            if records
+            else nan_mean([]),
+        }
+        for variant in variants
+    }
