@@ -464,7 +464,7 @@ class TestEmbeddingAblation:
     def test_variants_embed_as_the_settings_of_the_same_name(self, tiny_clip: ClipEmbedder) -> None:
         sample = TinyWorld().load("one")
         for variant in ablation.embedding_variants((2.0,), (3,)):
-            made = ablation._variant(tiny_clip, variant)
+            made = tiny_clip.variant(variant.mode, variant.blocks, variant.sigma)
             plain = ClipEmbedder(
                 tiny_clip._model,
                 tiny_clip._tokenizer,

@@ -5,6 +5,7 @@ image -> DINO features -> segment tree -> pixels -> CLIP embeddings -> labels ->
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,13 @@ from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
 from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.merging import Description, Region, merge_siblings
-from zgs_ros.models.loading import load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import place_on_pixels, refine, soft_assignment
 from zgs_ros.oversegmentation.tree import SegmentTree, build_tree
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
+
+logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -196,6 +199,10 @@ def load_segmenter(settings: SegmenterSettings) -> Segmenter:
         zgs_ros.models.ModelError: If a model can't be loaded; the message says what to do.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
     """
+    if settings.clip.model in BUNDLED or settings.dino.model in BUNDLED:
+        logger.warning(
+            "the mini models only know the synthetic world; choose another profile for real images"
+        )
     labeling = settings.labeling
     phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
     device = resolve_device(settings.device)

@@ -1,0 +1,111 @@
+"""The whole pipeline on real images: what holds whatever the models have learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zgs_ros.config import SegmenterSettings, make_settings
+from zgs_ros.segmentation import Segmentation
+from zgs_ros.segmenter import Segmenter, load_segmenter
+from zgs_ros.synthetic import render, sample_scene
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return load_segmenter(make_settings(SegmenterSettings, {"profile": "mini", "device": "cpu"}))
+
+
+def scene(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
+    return render(sample_scene(2_000_000_000 + seed, aspect=width / height), height, width).rgb
+
+
+def assert_consistent(segmentation: Segmentation, size: tuple[int, int]) -> None:
+    """Segments tile the image, and say of themselves what their pixels say."""
+    assert segmentation.size == size
+    assert segmentation.label_map.min() >= 1
+    assert [s.id for s in segmentation.segments] == list(range(1, len(segmentation.segments) + 1))
+    areas = [segment.area for segment in segmentation.segments]
+    assert areas == sorted(areas, reverse=True)
+    assert sum(areas) == size[0] * size[1]
+    for segment in segmentation.segments:
+        rows, columns = np.nonzero(segmentation.mask(segment.id))
+        assert segment.area == len(rows)
+        assert (segment.roi.x, segment.roi.y) == (columns.min(), rows.min())
+        assert segment.roi.width == np.ptp(columns) + 1
+        assert segment.roi.height == np.ptp(rows) + 1
+        assert segment.centroid == pytest.approx((columns.mean(), rows.mean()))
+        assert np.linalg.norm(segment.embedding) == pytest.approx(1.0, abs=1e-5)
+        scores = [label.score for label in segment.labels]
+        assert scores == sorted(scores, reverse=True)
+        assert len({label.text for label in segment.labels}) == len(scores) == 5
+
+
+def test_a_scene_is_tiled_by_named_segments(segmenter: Segmenter) -> None:
+    result = segmenter.segment(scene(0))
+    assert_consistent(result, (120, 160))
+    assert result.model == "zgs-mini-clip"
+    assert list(result.stage_times) == [
+        "features", "clustering", "refinement", "encoding", "embedding", "labeling", "merging",
+    ]  # fmt: skip
+
+
+def test_the_same_image_gives_the_same_result(segmenter: Segmenter) -> None:
+    first, second = segmenter.segment(scene(1)), segmenter.segment(scene(1))
+    assert np.array_equal(first.label_map, second.label_map)
+    assert first.to_dict(embeddings=True)["segments"] == second.to_dict(embeddings=True)["segments"]
+
+
+def test_images_of_a_batch_give_what_they_give_alone(segmenter: Segmenter) -> None:
+    images = [scene(2), scene(3, 90, 90), scene(4)]
+    for image, together in zip(images, segmenter.segment_batch(images), strict=True):
+        alone = segmenter.segment(image)
+        assert (together.label_map == alone.label_map).mean() > 0.999  # rounding may move a border
+        assert [s.label for s in together.segments] == [s.label for s in alone.segments]
+    assert segmenter.segment_batch([]) == []
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
+def test_one_flat_colour_is_one_segment(segmenter: Segmenter, colour: tuple[int, int, int]) -> None:
+    result = segmenter.segment(np.full((60, 80, 3), colour, np.uint8))
+    assert len(result.segments) == 1
+    assert_consistent(result, (60, 80))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (17, 33), (2160, 3840)])
+def test_any_size_is_segmented(segmenter: Segmenter, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert_consistent(segmenter.segment(image), size)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(segmenter: Segmenter, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="must be uint8 RGB"):
+        segmenter.segment(image)
+
+
+def test_without_merging_there_are_at_least_as_many_segments() -> None:
+    options = {"profile": "mini", "device": "cpu", "merging.enabled": False}
+    image = scene(5)
+    plain = load_segmenter(make_settings(SegmenterSettings, options))
+    merging = load_segmenter(
+        make_settings(
+            SegmenterSettings, {**options, "merging.enabled": True, "merging.threshold": -1.0}
+        )
+    )
+    assert len(plain.segment(image).segments) > 1
+    assert len(merging.segment(image).segments) == 1
+
+
+def test_texts_and_segments_share_a_space(segmenter: Segmenter) -> None:
+    text = segmenter.embed_text("Image of a red car.")
+    assert text.shape == segmenter.segment(scene(6)).embeddings.shape[1:]
+    assert np.linalg.norm(text) == pytest.approx(1.0, abs=1e-5)
