@@ -1,0 +1,43 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ros_support
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., None]:
+    """Waits until a condition holds, and fails with its description when it doesn't in time."""
+
+    def wait(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+            time.sleep(0.005)
+
+    return wait
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs ROS where there is none."""
+    if item.get_closest_marker("ros") and (problem := ros_support.find_problem()):
+        pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def ros_workspace(pytestconfig: pytest.Config) -> Path:
+    """Workspace with this package, built with colcon and kept from run to run."""
+    if problem := ros_support.find_problem():
+        pytest.skip(problem)
+    return ros_support.build_workspace(Path(pytestconfig.cache.mkdir("ros_workspace")))
+
+
+@pytest.fixture(scope="session")
+def ros_models() -> dict[str, str]:
+    """Launch arguments that choose models which need no network."""
+    return {"profile": "mini"}

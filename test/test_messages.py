@@ -1,0 +1,307 @@
+"""Results as ROS messages and back, and what is published for whom."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.dds.types import TypeSupport
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.streaming import messages
+from zgs_ros.streaming.outputs import Outputs, Publishers
+from zgs_ros.streaming.statistics import Latency, Snapshot
+from zgs_ros.streaming.stream import Result
+
+TYPES = TypeSupport("jazzy")
+HEADER = messages.header(TYPES, 1_700_000_000_123_456_789, "camera")
+
+
+def segmentation(height: int = 4, width: int = 6) -> Segmentation:
+    label_map = np.zeros((height, width), np.uint16)
+    label_map[:, : width // 2] = 7
+    label_map[0, 0] = 40000
+    embedding = np.array([0.6, 0.8], np.float32)
+    return Segmentation(
+        label_map,
+        (
+            Segment(
+                7,
+                (Label("red mug", 0.5), Label("cup", 0.25)),
+                Roi(0, 0, width // 2, height),
+                height * (width // 2) - 1,
+                (1.5, 2.0),
+                embedding,
+                track_id=3,
+            ),
+            Segment(40000, (), Roi(0, 0, 1, 1), 1, (0.0, 0.0), embedding[::-1].copy()),
+        ),
+        model="ViT-L-14-336/openai",
+        stage_times={"dino": 0.2},
+    )
+
+
+def over_the_wire(message: Any) -> Any:
+    return TYPES.deserialize(bytes(TYPES.serialize(message)), message.__msgtype__)
+
+
+def test_a_segment_array_carries_everything_over_the_wire() -> None:
+    message = over_the_wire(messages.segment_array(TYPES, HEADER, segmentation(), 0.25))
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 123_456_789)
+    assert message.header.frame_id == message.label_image.header.frame_id == "camera"
+    assert message.model == "ViT-L-14-336/openai"
+    assert (message.processing_time.sec, message.processing_time.nanosec) == (0, 250_000_000)
+    mug, other = message.segments
+    assert (mug.id, mug.track_id, mug.label, mug.score) == (7, 3, "red mug", 0.5)
+    assert [(label.text, label.score) for label in mug.alternatives] == [("cup", 0.25)]
+    assert (mug.roi.x_offset, mug.roi.y_offset, mug.roi.width, mug.roi.height) == (0, 0, 3, 4)
+    assert (mug.area, mug.centroid_x, mug.centroid_y) == (11, 1.5, 2.0)
+    assert mug.embedding.tolist() == pytest.approx([0.6, 0.8])
+    assert not mug.position_valid
+    assert (other.label, other.score, other.alternatives) == ("", 0.0, [])
+
+
+def test_the_label_image_is_mono16_of_the_image_size() -> None:
+    message = over_the_wire(messages.label_image(TYPES, HEADER, segmentation()))
+    assert (message.encoding, message.width, message.height, message.step) == ("mono16", 6, 4, 12)
+    pixels = message.data.view("<u2").reshape(4, 6)
+    assert pixels[0].tolist() == [40000, 7, 7, 0, 0, 0]
+
+
+def test_embeddings_can_be_left_out() -> None:
+    message = messages.segment_array(TYPES, HEADER, segmentation(), 0.25, embeddings=False)
+    assert [len(segment.embedding) for segment in over_the_wire(message).segments] == [0, 0]
+
+
+def test_an_image_without_segments_is_a_valid_result() -> None:
+    empty = Segmentation(np.zeros((1, 1), np.uint16), ())
+    message = over_the_wire(messages.segment_array(TYPES, HEADER, empty, 0.0))
+    assert message.segments == []
+    assert messages.parse_segment_array(message).size == (1, 1)
+
+
+@st.composite
+def segmentations(draw: st.DrawFn) -> Segmentation:
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    ids = sorted(draw(st.sets(st.integers(1, 65535), max_size=5)))
+    texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+    scores = st.floats(-1, 1, width=32)
+    labels = st.lists(st.builds(Label, texts, scores), max_size=3)
+    label_map = np.zeros((height, width), np.uint16)
+    for number, segment_id in enumerate(ids):
+        label_map.flat[number % label_map.size] = segment_id
+    return Segmentation(
+        label_map,
+        tuple(
+            Segment(
+                segment_id,
+                tuple(draw(labels)),
+                Roi(*draw(st.tuples(*[st.integers(0, 2**32 - 1)] * 4))),
+                draw(st.integers(0, 2**32 - 1)),
+                (draw(scores), draw(scores)),
+                np.array(draw(st.lists(scores, max_size=4)), np.float32),
+                draw(st.integers(0, 2**32 - 1)),
+            )
+            for segment_id in ids
+        ),
+        draw(texts),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(segmentations())
+def test_parsing_gives_back_what_was_sent(sent: Segmentation) -> None:
+    message = over_the_wire(messages.segment_array(TYPES, HEADER, sent, 1.0))
+    got = messages.parse_segment_array(message)
+    assert np.array_equal(got.label_map, sent.label_map)
+    assert got.to_dict(embeddings=True) == {**sent.to_dict(embeddings=True), "stage_times": {}}
+
+
+def test_parsing_understands_padding_and_the_other_byte_order() -> None:
+    message = messages.segment_array(TYPES, HEADER, segmentation(), 0.0)
+    picture = message.label_image
+    rows = picture.data.reshape(4, 12).view("<u2").astype(">u2").view(np.uint8)
+    picture.data = np.hstack([rows, np.full((4, 5), 9, np.uint8)]).reshape(-1)
+    picture.step, picture.is_bigendian = 17, 1
+    got = messages.parse_segment_array(message)
+    assert np.array_equal(got.label_map, segmentation().label_map)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [("encoding", "mono8", "mono16, got 'mono8'"), ("step", 3, "step 3"), ("width", 0, "width 0")],
+)
+def test_a_broken_label_image_is_refused(field: str, value: Any, text: str) -> None:
+    message = messages.segment_array(TYPES, HEADER, segmentation(), 0.0)
+    setattr(message.label_image, field, value)
+    with pytest.raises(ValueError, match=text):
+        messages.parse_segment_array(message)
+
+
+def test_images_carry_their_pixels() -> None:
+    rgb = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    message = over_the_wire(messages.rgb_image(TYPES, HEADER, rgb))
+    assert (message.encoding, message.width, message.height, message.step) == ("rgb8", 4, 2, 12)
+    assert message.data.tolist() == list(range(24))
+    depth = np.array([[1.5, np.inf]], np.float32)
+    message = over_the_wire(messages.depth_image(TYPES, HEADER, depth))
+    assert (message.encoding, message.step) == ("32FC1", 8)
+    assert message.data.view("<f4").tolist() == [1.5, np.inf]
+
+
+def test_compressed_images_are_jpeg_in_the_right_colours() -> None:
+    rgb = np.zeros((16, 16, 3), np.uint8)
+    rgb[..., 0] = 250
+    message = over_the_wire(messages.jpeg_image(TYPES, HEADER, rgb, 90))
+    assert message.format == "rgb8; jpeg compressed bgr8"
+    pixels = np.asarray(Pillow.open(io.BytesIO(bytes(message.data))))
+    assert np.abs(pixels.astype(int) - rgb).max() < 8
+
+
+HEALTH = [
+    (Snapshot(), messages.WARN, "no image received yet"),
+    (Snapshot(received=9, seconds_since_frame=7.2), messages.WARN, "no image for 7 s"),
+    (Snapshot(received=9, seconds_since_frame=0.1), messages.OK, "idle"),
+    (Snapshot(received=9, seconds_since_frame=0.1, rate=4.25), messages.OK, "4.2 results/s"),
+    (
+        Snapshot(received=9, seconds_since_frame=0.1, seconds_since_error=1.0, last_error="bad"),
+        messages.ERROR,
+        "bad",
+    ),
+    (
+        Snapshot(seconds_since_frame=0.1, seconds_since_error=1.0, last_error="bad", rate=2.0),
+        messages.WARN,
+        "bad",
+    ),
+    (
+        Snapshot(seconds_since_frame=0.1, seconds_since_error=60.0, last_error="bad", rate=2.0),
+        messages.OK,
+        "2.0 results/s",
+    ),
+]
+
+
+@pytest.mark.parametrize(("snapshot", "level", "text"), HEALTH)
+def test_the_diagnosis_says_how_the_stream_is(snapshot: Snapshot, level: int, text: str) -> None:
+    assert messages.assess(snapshot) == (level, text)
+
+
+def test_diagnostics_carry_all_counts() -> None:
+    snapshot = Snapshot(
+        received=10,
+        processed=4,
+        dropped={"newer frame came": 3, "nobody subscribed": 1},
+        rejected={"bad image": 2},
+        rate=2.0,
+        latency=Latency(0.1, 0.3),
+        stage_times={"decode": 0.002, "dino": 0.5},
+        last_error="bad image: step 3",
+        seconds_since_frame=0.1,
+    )
+    facts = {"model": "mini", "device": "cpu"}
+    message = over_the_wire(messages.diagnostic_array(TYPES, 5 * 10**9, "/a/zgs", snapshot, facts))
+    assert message.header.stamp.sec == 5
+    [status] = message.status
+    assert (status.level, status.name, status.hardware_id) == (messages.OK, "a/zgs: stream", "cpu")
+    values = {pair.key: pair.value for pair in status.values}
+    expected = {
+        "received": "10",
+        "processed": "4",
+        "dropped": "4",
+        "rejected": "2",
+        "dropped: newer frame came": "3",
+        "rejected: bad image": "2",
+        "latency p50 [ms]": "100.0",
+        "latency p95 [ms]": "300.0",
+        "stage dino [ms]": "500.0",
+        "last error": "bad image: step 3",
+        "model": "mini",
+    }
+    assert expected.items() <= values.items()
+
+
+class Topic:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self, subscribers: int) -> None:
+        self.subscribers = subscribers
+        self.sent: list[Any] = []
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def subscription_count(self) -> int:
+        return self.subscribers
+
+
+NAMES = ("segments", "label_image", "overlay", "overlay_compressed", "diagnostics")
+
+
+def outputs(*subscribed: str) -> tuple[Outputs, Publishers]:
+    topics = Publishers(**{name: Topic(name in subscribed) for name in NAMES})
+    return Outputs(TYPES, topics, make_settings(NodeSettings, {})), topics
+
+
+RESULT = Result("front", HEADER, np.zeros((4, 6, 3), np.uint8), segmentation(), 0.25)
+
+
+@pytest.mark.parametrize(
+    "subscribed",
+    [(), ("segments",), ("label_image",), ("overlay",), ("overlay_compressed",), NAMES],
+    ids=str,
+)
+def test_only_what_somebody_listens_to_is_made(
+    subscribed: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "zgs_ros.streaming.outputs.draw_overlay",
+        lambda image, *_: drawn.append(image) or np.zeros_like(image),
+    )
+    maker, topics = outputs(*subscribed)
+    maker.publish(RESULT)
+    sent = {name for name in NAMES if getattr(topics, name).sent}
+    assert sent == set(subscribed) - {"diagnostics"}
+    assert len(drawn) == int(bool(sent & {"overlay", "overlay_compressed"})), "drawn once or never"
+    assert maker.wanted() == bool(sent)
+
+
+def test_diagnostics_alone_do_not_wake_a_lazy_stream() -> None:
+    maker, topics = outputs("diagnostics")
+    assert not maker.wanted()
+    maker.publish_diagnostics(1, "/zgs", Snapshot(), {})
+    assert len(topics.diagnostics.sent) == 1
+
+
+def test_headers_go_out_verbatim() -> None:
+    maker, topics = outputs(*NAMES)
+    maker.publish(RESULT)
+    for name in NAMES[:-1]:
+        assert getattr(topics, name).sent[0].header is HEADER
+
+
+def test_settings_can_be_replaced_while_running() -> None:
+    maker, topics = outputs("segments")
+    maker.settings = make_settings(NodeSettings, {"publish_embeddings": False})
+    maker.publish(RESULT)
+    assert len(topics.segments.sent[0].segments[0].embedding) == 0
+
+
+def test_a_foreign_message_class_works_as_well() -> None:
+    class Factory(TypeSupport):
+        def __init__(self) -> None:
+            pass
+
+        def create(self, type_name: str, **fields: Any) -> Any:
+            return SimpleNamespace(type_name=type_name, **fields)
+
+    message = messages.segment_array(Factory(), HEADER, segmentation(), 0.5)
+    assert message.type_name == "zgs_ros/msg/SegmentArray"
+    assert messages.parse_segment_array(message).segments[0].label == "red mug"

@@ -1,0 +1,130 @@
+"""What a node answers on demand: one image, and a text about the latest result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.streaming.images import BadImage
+from zgs_ros.streaming.services import ServiceError, Services
+from zgs_ros.streaming.stream import Result
+
+SCENE = {"mug": (1.0, 0.0), "chair": (0.0, 1.0), "stool": (0.6, 0.8)}
+
+
+class Namespaces:
+    """Messages as plain objects."""
+
+    def create(self, type_name: str, **fields: Any) -> Any:
+        return SimpleNamespace(type_name=type_name, **fields)
+
+    def octets(self, values: NDArray[np.uint8]) -> bytes:
+        return values.tobytes()
+
+    def floats(self, values: NDArray[np.float32]) -> list[float]:
+        return [float(value) for value in values]
+
+    def octet(self, value: int) -> bytes:
+        return bytes([value])
+
+
+class SceneSegmenter:
+    """Sees `SCENE` in every image, a column each; a text is embedded as what it names."""
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [self._segment(image.shape[0]) for image in images]
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        return np.array(SCENE[text], np.float32)
+
+    def _segment(self, height: int) -> Segmentation:
+        label_map = np.tile(np.arange(1, len(SCENE) + 1, dtype=np.uint16), (height, 1))
+        segments = tuple(
+            Segment(
+                id=number,
+                labels=(Label(text, 0.5), Label("thing", 0.1)),
+                roi=Roi(number - 1, 0, 1, height),
+                area=height,
+                centroid=(number - 1.0, 0.5),
+                embedding=np.array(vector, np.float32),
+            )
+            for number, (text, vector) in enumerate(SCENE.items(), start=1)
+        )
+        return Segmentation(label_map, segments, "scene")
+
+
+HEADER = SimpleNamespace(stamp=SimpleNamespace(sec=7, nanosec=8), frame_id="camera")
+
+
+def image(**changes: Any) -> Any:
+    fields = {"encoding": "rgb8", "width": 3, "height": 2, "step": 9, "is_bigendian": 0}
+    return SimpleNamespace(**{**fields, "header": HEADER, "data": bytes(18), **changes})
+
+
+@pytest.fixture
+def services() -> Services:
+    return Services(SceneSegmenter(), Namespaces())
+
+
+@pytest.fixture
+def with_result(services: Services) -> Services:
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    [segmentation] = SceneSegmenter().segment_batch([pixels])
+    services.remember(Result("front", HEADER, pixels, segmentation, 0.1))
+    return services
+
+
+def test_segment_image_gives_the_segments_with_the_images_header(services: Services) -> None:
+    result = services.segment_image(image())
+    assert result.header is HEADER
+    assert result.model == "scene"
+    assert [segment.label for segment in result.segments] == list(SCENE)
+    assert (result.label_image.height, result.label_image.width) == (2, 3)
+
+
+def test_segment_image_names_what_is_wrong_with_an_image(services: Services) -> None:
+    with pytest.raises(BadImage, match="encoding 'rgb565'"):
+        services.segment_image(image(encoding="rgb565"))
+
+
+@pytest.mark.parametrize(
+    ("text", "max_results", "expected"),
+    [
+        ("mug", 0, [("mug", 1.0), ("stool", 0.6), ("chair", 0.0)]),
+        ("chair", 0, [("chair", 1.0), ("stool", 0.8), ("mug", 0.0)]),
+        ("stool", 1, [("stool", 1.0)]),
+        ("stool", 100, [("stool", 1.0), ("chair", 0.8), ("mug", 0.6)]),
+    ],
+)
+def test_query_ranks_segments_by_their_cosine_with_the_text(
+    with_result: Services, text: str, max_results: int, expected: list[tuple[str, float]]
+) -> None:
+    header, found = with_result.query(text, max_results)
+    assert header is HEADER
+    assert [segment.label for segment in found] == [label for label, _ in expected]
+    assert [segment.score for segment in found] == pytest.approx([score for _, score in expected])
+    assert [segment.alternatives[0].text for segment in found] == ["thing"] * len(found)
+
+
+def test_query_of_a_result_without_segments_finds_nothing(services: Services) -> None:
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    empty = Segmentation(np.zeros((1, 1), np.uint16), (), "scene")
+    services.remember(Result("front", HEADER, pixels, empty, 0.1))
+    assert services.query("mug") == (HEADER, [])
+
+
+def test_query_before_the_first_result_says_what_to_do(services: Services) -> None:
+    with pytest.raises(ServiceError, match="no result yet: activate the node, send images"):
+        services.query("mug")
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_query_needs_a_text(with_result: Services, text: str) -> None:
+    with pytest.raises(ServiceError, match="text is empty"):
+        with_result.query(text)

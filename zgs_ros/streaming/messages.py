@@ -1,0 +1,257 @@
+"""Results to ROS messages and back, for any implementation of the messages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.streaming.images import check_image
+from zgs_ros.streaming.statistics import Snapshot
+
+OK, WARN, ERROR = 0, 1, 2
+"""Levels of diagnostic_msgs/DiagnosticStatus."""
+
+
+class MessageFactory(Protocol):
+    """Makes messages of one implementation (rclpy's classes, rosbags' dataclasses)."""
+
+    def create(self, type_name: str, **fields: Any) -> Any:
+        """A message such as ``"sensor_msgs/msg/Image"`` with all of its fields given."""
+        ...
+
+    def octets(self, values: NDArray[np.uint8]) -> Any:
+        """A contiguous uint8 array as this implementation's value of a ``uint8[]`` field."""
+        ...
+
+    def floats(self, values: NDArray[np.float32]) -> Any:
+        """A contiguous float32 array as this implementation's value of a ``float32[]`` field."""
+        ...
+
+    def octet(self, value: int) -> Any:
+        """A number as this implementation's value of a ``byte`` field."""
+        ...
+
+
+def segment_array(
+    factory: MessageFactory,
+    header: Any,
+    segmentation: Segmentation,
+    processing_time: float,
+    embeddings: bool = True,
+) -> Any:
+    """A zgs_ros/SegmentArray.
+
+    Args:
+        factory: Makes the messages.
+        header: The input image's header, which is used as it is.
+        segmentation: What was seen.
+        processing_time: Seconds from taking the image to the finished segmentation.
+        embeddings: Whether the segments carry their embeddings.
+    """
+    return factory.create(
+        "zgs_ros/msg/SegmentArray",
+        header=header,
+        model=segmentation.model,
+        label_image=label_image(factory, header, segmentation),
+        segments=[segment(factory, seen, embeddings) for seen in segmentation.segments],
+        processing_time=duration(factory, processing_time),
+    )
+
+
+def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> Any:
+    """A zgs_ros/Segment."""
+    roi = seen.roi
+    create = factory.create
+    return create(
+        "zgs_ros/msg/Segment",
+        id=seen.id,
+        track_id=seen.track_id,
+        label=seen.label,
+        score=float(seen.score),
+        alternatives=[
+            create("zgs_ros/msg/Label", text=label.text, score=float(label.score))
+            for label in seen.alternatives
+        ],
+        roi=create(
+            "sensor_msgs/msg/RegionOfInterest",
+            x_offset=roi.x,
+            y_offset=roi.y,
+            height=roi.height,
+            width=roi.width,
+            do_rectify=False,
+        ),
+        area=seen.area,
+        centroid_x=float(seen.centroid[0]),
+        centroid_y=float(seen.centroid[1]),
+        embedding=factory.floats(seen.embedding if embeddings else np.empty(0, np.float32)),
+        position_valid=False,
+        position=create("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+        size=create("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0),
+    )
+
+
+def label_image(factory: MessageFactory, header: Any, segmentation: Segmentation) -> Any:
+    """A mono16 sensor_msgs/Image: 0 = none, otherwise the segment's id."""
+    return _image(factory, header, "mono16", segmentation.label_map)
+
+
+def rgb_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8]) -> Any:
+    """An rgb8 sensor_msgs/Image of a uint8 RGB array (height, width, 3)."""
+    return _image(factory, header, "rgb8", image)
+
+
+def depth_image(factory: MessageFactory, header: Any, depth: NDArray[np.float32]) -> Any:
+    """A 32FC1 sensor_msgs/Image of a float32 array (height, width) in metres."""
+    return _image(factory, header, "32FC1", depth)
+
+
+def jpeg_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8], quality: int) -> Any:
+    """A JPEG sensor_msgs/CompressedImage of a uint8 RGB array (height, width, 3)."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flags)
+    if not done:
+        raise ValueError(f"an image of {image.shape} can't be written as JPEG")
+    # The format as image_transport's own plugin writes it for an rgb8 image.
+    return factory.create(
+        "sensor_msgs/msg/CompressedImage",
+        header=header,
+        format="rgb8; jpeg compressed bgr8",
+        data=factory.octets(data.reshape(-1)),
+    )
+
+
+def header(factory: MessageFactory, stamp_ns: int, frame_id: str = "") -> Any:
+    """A std_msgs/Header."""
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    stamp = factory.create("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+    return factory.create("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+
+
+def duration(factory: MessageFactory, seconds: float) -> Any:
+    """A builtin_interfaces/Duration."""
+    whole, nanoseconds = divmod(round(seconds * 1e9), 1_000_000_000)
+    return factory.create("builtin_interfaces/msg/Duration", sec=whole, nanosec=nanoseconds)
+
+
+def diagnostic_array(
+    factory: MessageFactory, stamp_ns: int, name: str, snapshot: Snapshot, facts: Mapping[str, str]
+) -> Any:
+    """A diagnostic_msgs/DiagnosticArray with one status.
+
+    Args:
+        factory: Makes the messages.
+        stamp_ns: Time of the diagnosis.
+        name: Full name of the node, which the status is named after.
+        snapshot: Statistics of the stream.
+        facts: Further values, such as the model; ``device`` becomes the hardware id.
+    """
+    level, text = assess(snapshot)
+    status = factory.create(
+        "diagnostic_msgs/msg/DiagnosticStatus",
+        level=factory.octet(level),
+        name=f"{name.strip('/')}: stream",
+        message=text,
+        hardware_id=facts.get("device", ""),
+        values=[
+            factory.create("diagnostic_msgs/msg/KeyValue", key=key, value=value)
+            for key, value in {**diagnostic_values(snapshot), **facts}.items()
+        ],
+    )
+    return factory.create(
+        "diagnostic_msgs/msg/DiagnosticArray", header=header(factory, stamp_ns), status=[status]
+    )
+
+
+SILENCE_SECONDS = 3.0
+"""A camera that sent nothing for this long is reported."""
+
+TROUBLE_SECONDS = 5.0
+"""For this long a rejected frame colours the diagnosis."""
+
+
+def assess(snapshot: Snapshot) -> tuple[int, str]:
+    """Level and one line about the stream's health."""
+    silence = snapshot.seconds_since_frame
+    error = snapshot.seconds_since_error
+    if silence is None:
+        return WARN, "no image received yet"
+    if error is not None and error < TROUBLE_SECONDS:
+        return (WARN if snapshot.rate else ERROR), snapshot.last_error
+    if silence > SILENCE_SECONDS:
+        return WARN, f"no image for {silence:.0f} s"
+    return OK, f"{snapshot.rate:.1f} results/s" if snapshot.rate else "idle"
+
+
+def diagnostic_values(snapshot: Snapshot) -> dict[str, str]:
+    """The statistics as key and value texts; times in milliseconds."""
+    values = {
+        "received": str(snapshot.received),
+        "processed": str(snapshot.processed),
+        "dropped": str(snapshot.drops),
+        "rejected": str(snapshot.rejections),
+        "pending": str(snapshot.pending),
+        **{f"dropped: {reason}": str(count) for reason, count in snapshot.dropped.items()},
+        **{f"rejected: {reason}": str(count) for reason, count in snapshot.rejected.items()},
+        "results per second": f"{snapshot.rate:.2f}",
+        "segments": str(snapshot.segments),
+    }
+    if snapshot.latency:
+        values["latency p50 [ms]"] = f"{snapshot.latency.p50 * 1e3:.1f}"
+        values["latency p95 [ms]"] = f"{snapshot.latency.p95 * 1e3:.1f}"
+    for stage, seconds in snapshot.stage_times.items():
+        values[f"stage {stage} [ms]"] = f"{seconds * 1e3:.1f}"
+    if snapshot.last_error:
+        values["last error"] = snapshot.last_error
+    return values
+
+
+def parse_segment_array(message: Any) -> Segmentation:
+    """A zgs_ros/SegmentArray back to a `Segmentation`.
+
+    Raises:
+        ValueError: If its label image is not one, or does not fit the segments.
+    """
+    picture = message.label_image
+    if picture.encoding != "mono16":
+        raise ValueError(f"label_image.encoding must be mono16, got {picture.encoding!r}")
+    check_image(picture)
+    order = ">u2" if picture.is_bigendian else "<u2"
+    rows = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.step)
+    labels = np.ascontiguousarray(rows[:, : 2 * picture.width]).view(order)
+    segments = tuple(_parse_segment(entry) for entry in message.segments)
+    return Segmentation(labels.astype(np.uint16, copy=False), segments, message.model)
+
+
+def _parse_segment(message: Any) -> Segment:
+    best = [Label(message.label, message.score)] if message.label else []
+    roi = message.roi
+    return Segment(
+        id=message.id,
+        labels=(*best, *(Label(entry.text, entry.score) for entry in message.alternatives)),
+        roi=Roi(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        area=message.area,
+        centroid=(message.centroid_x, message.centroid_y),
+        embedding=np.asarray(message.embedding, np.float32),
+        track_id=message.track_id,
+    )
+
+
+def _image(factory: MessageFactory, header: Any, encoding: str, array: NDArray[Any]) -> Any:
+    array = np.ascontiguousarray(array)
+    height, width = array.shape[:2]
+    return factory.create(
+        "sensor_msgs/msg/Image",
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=array.nbytes // height,
+        data=factory.octets(array.reshape(-1).view(np.uint8)),
+    )

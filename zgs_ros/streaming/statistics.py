@@ -1,0 +1,177 @@
+"""What became of every frame, and how long it took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+WINDOW = 256
+"""Results that latency and stage times are computed from."""
+
+RATE_WINDOW = 10.0
+"""Seconds over which the rate of results is counted."""
+
+
+class Dropped(str, Enum):
+    """Why a good frame was not processed."""
+
+    NEWER = "newer frame came"
+    IDLE = "nobody subscribed"
+    STOPPED = "stopped"
+
+
+class Rejected(str, Enum):
+    """Why a frame gave no result."""
+
+    BAD_IMAGE = "bad image"
+    INFERENCE = "inference error"
+    PUBLISH = "publish error"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds from an image's stamp to its published result."""
+
+    p50: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The statistics at one moment.
+
+    ``received == processed + sum(dropped) + sum(rejected) + pending`` holds in every snapshot.
+
+    Attributes:
+        received: Frames that came in.
+        processed: Frames whose result was published.
+        dropped: Frames by `Dropped` reason.
+        rejected: Frames by `Rejected` reason.
+        pending: Frames that wait or are in work: at most one of each per camera.
+        rate: Results per second over the last seconds.
+        latency: None while no frame carried a stamp that fits the clock.
+        stage_times: Median seconds per stage of a frame, in pipeline order.
+        segments: Number of segments in the latest result.
+        last_error: Text of the latest rejection, "" if there was none.
+        seconds_since_frame: Age of the latest frame, None if none came yet.
+        seconds_since_error: Age of the latest rejection, None if there was none.
+    """
+
+    received: int = 0
+    processed: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    pending: int = 0
+    rate: float = 0.0
+    latency: Latency | None = None
+    stage_times: Mapping[str, float] = field(default_factory=dict)
+    segments: int = 0
+    last_error: str = ""
+    seconds_since_frame: float | None = None
+    seconds_since_error: float | None = None
+
+    @property
+    def drops(self) -> int:
+        """All dropped frames."""
+        return sum(self.dropped.values())
+
+    @property
+    def rejections(self) -> int:
+        """All rejected frames."""
+        return sum(self.rejected.values())
+
+
+class Statistics:
+    """Counts frames and times; every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received = 0
+        self._processed = 0
+        self._dropped: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
+        self._latencies: deque[float] = deque(maxlen=WINDOW)
+        self._results: deque[float] = deque(maxlen=4096)
+        self._stages: dict[str, deque[float]] = {}
+        self._segments = 0
+        self._last_error = ""
+        self._last_frame: float | None = None
+        self._last_rejection: float | None = None
+
+    def receive(self) -> None:
+        """Counts a frame that came in."""
+        with self._lock:
+            self._received += 1
+            self._last_frame = time.monotonic()
+
+    def drop(self, reason: Dropped) -> None:
+        """Counts a received frame that is left out."""
+        with self._lock:
+            self._dropped[reason.value] += 1
+
+    def reject(self, reason: Rejected, error: str) -> None:
+        """Counts a received frame that gave no result, and keeps the error's text."""
+        with self._lock:
+            self._rejected[reason.value] += 1
+            self._last_error = error
+            self._last_rejection = time.monotonic()
+
+    def process(
+        self, segments: int, stage_times: Mapping[str, float], latency: float | None
+    ) -> None:
+        """Counts a received frame whose result was published.
+
+        Args:
+            segments: Number of segments in the result.
+            stage_times: Seconds per stage, in pipeline order.
+            latency: Seconds from the image's stamp to the published result, None if unknown.
+        """
+        with self._lock:
+            self._processed += 1
+            self._segments = segments
+            self._results.append(time.monotonic())
+            if latency is not None:
+                self._latencies.append(latency)
+            for stage, seconds in stage_times.items():
+                self._stages.setdefault(stage, deque(maxlen=WINDOW)).append(seconds)
+
+    def snapshot(self) -> Snapshot:
+        """Everything at this moment, consistent in itself."""
+        with self._lock:
+            now = time.monotonic()
+            left = self._received - self._processed
+            left -= sum(self._dropped.values()) + sum(self._rejected.values())
+            return Snapshot(
+                received=self._received,
+                processed=self._processed,
+                dropped=dict(self._dropped),
+                rejected=dict(self._rejected),
+                pending=left,
+                rate=self._rate(now),
+                latency=self._latency(),
+                stage_times={name: float(np.median(times)) for name, times in self._stages.items()},
+                segments=self._segments,
+                last_error=self._last_error,
+                seconds_since_frame=None if self._last_frame is None else now - self._last_frame,
+                seconds_since_error=None
+                if self._last_rejection is None
+                else now - self._last_rejection,
+            )
+
+    def _rate(self, now: float) -> float:
+        recent = [moment for moment in self._results if now - moment <= RATE_WINDOW]
+        # From the first of them on: right also while the window is not yet full.
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+    def _latency(self) -> Latency | None:
+        if not self._latencies:
+            return None
+        times: NDArray[np.float64] = np.percentile(list(self._latencies), (50, 95))
+        return Latency(float(times[0]), float(times[1]))
