@@ -1,0 +1,95 @@
+"""Nodes and processes on a DDS domain of the test run's own, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+
+PEER = Path(__file__).with_name("dds_peer.py")
+DOMAIN = 61 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5
+
+
+class HalvesSegmenter:
+    """Sees a left and a right half in every image, wider than one pixel, and names them so."""
+
+    model = "halves"
+    device = "cpu"
+
+    def __init__(self, work: Callable[[], object] = lambda: None) -> None:
+        self._work = work
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        self._work()
+        return [self._segment(image) for image in images]
+
+    def close(self) -> None:
+        pass
+
+    def _segment(self, image: NDArray[np.uint8]) -> Segmentation:
+        height, width = image.shape[:2]
+        middle = max(width // 2, 1)
+        label_map = np.full((height, width), 1, np.uint16)
+        label_map[:, middle:] = 2
+        spans = [(1, "left", 0, middle), (2, "right", middle, width)]
+        segments = tuple(
+            Segment(
+                id=number,
+                labels=(Label(name, 0.5), Label("half", 0.25)),
+                roi=Roi(start, 0, end - start, height),
+                area=(end - start) * height,
+                centroid=((start + end - 1) / 2, (height - 1) / 2),
+                embedding=np.array([1.0, 0.0], np.float32),
+            )
+            for number, name, start, end in spans
+            if end > start
+        )
+        return Segmentation(label_map, segments, self.model, {"dino": 0.001})
+
+
+def cli(*arguments: object) -> list[str]:
+    """Command line of `zgs` on the test's domain."""
+    command = [sys.executable, "-m", "zgs_ros.cli", *map(str, arguments)]
+    return [*command, "--local", "--domain", str(DOMAIN)]
+
+
+def peer(**settings: object) -> list[str]:
+    """Command line of a node that uses `HalvesSegmenter`."""
+    return [sys.executable, str(PEER), *(f"{key}={value}" for key, value in settings.items())]
+
+
+@contextmanager
+def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Runs a command for the length of the block, then kills it if it is still there."""
+    root = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def interrupt(child: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    """Sends a signal and returns what the process wrote; it must end by itself."""
+    child.send_signal(number)
+    output, _ = child.communicate(timeout=60)
+    return output

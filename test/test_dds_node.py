@@ -1,0 +1,250 @@
+"""Nodes on a real DDS network: names, graph presence, publishing and subscribing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from dds_support import DOMAIN, cli, process
+
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.raw import DdsError
+from zgs_ros.streaming import messages
+
+Eventually = Callable[..., None]
+NETWORK = Network(DOMAIN, loopback_only=True)
+IMAGE = "sensor_msgs/msg/Image"
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with Node("zgs", "/front", network=NETWORK) as made:
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[Node]:
+    with Node("other", network=NETWORK) as made:
+        yield made
+
+
+def image(node: Node, value: int = 0, width: int = 4, height: int = 3, stamp_ns: int = 5) -> Any:
+    header = messages.header(node.types, stamp_ns, "camera")
+    return messages.rgb_image(node.types, header, np.full((height, width, 3), value, np.uint8))
+
+
+NAMES = [
+    ("zgs", "", "/zgs", "~/segments", "/zgs/segments"),
+    ("zgs", "/", "/zgs", "image", "/image"),
+    ("zgs", "front", "/front/zgs", "~/overlay/compressed", "/front/zgs/overlay/compressed"),
+    ("zgs", "/a/b/", "/a/b/zgs", "image", "/a/b/image"),
+    ("eye", "/a", "/a/eye", "/camera/image_raw", "/camera/image_raw"),
+]
+
+
+@pytest.mark.parametrize(("name", "namespace", "full_name", "topic", "resolved"), NAMES)
+def test_names_resolve_as_in_ros(
+    name: str, namespace: str, full_name: str, topic: str, resolved: str
+) -> None:
+    with Node(name, namespace, network=NETWORK) as node:
+        assert node.full_name == full_name
+        assert node.resolve(topic) == resolved
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "text"),
+    [
+        ("", "", "node name ''"),
+        ("my node", "", "node name 'my node' must be letters, digits and underscores"),
+        ("1st", "", "node name '1st'"),
+        ("zgs", "/a-b", "namespace 'a-b'"),
+    ],
+)
+def test_impossible_names_are_refused(name: str, namespace: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Node(name, namespace, network=NETWORK)
+
+
+@pytest.mark.parametrize("topic", ["", "/", "~", "~/", "a b", "/a//b", "/1a"])
+def test_impossible_topics_are_refused(node: Node, topic: str) -> None:
+    with pytest.raises(ValueError, match="topic"):
+        node.create_publisher(topic, IMAGE)
+
+
+def test_a_message_arrives_as_it_was_sent(node: Node, other: Node, eventually: Eventually) -> None:
+    got: list[Any] = []
+    subscription = node.create_subscription("/camera/image_raw", IMAGE, got.append)
+    publisher = other.create_publisher("/camera/image_raw", IMAGE)
+    assert publisher.topic == "/camera/image_raw"
+    eventually(publisher.subscription_count, "the subscription is seen")
+    eventually(subscription.publisher_count, "the publisher is seen")
+    publisher.publish(image(other, 7, stamp_ns=1_700_000_000_000_000_001))
+    eventually(lambda: got, "the message")
+    [message] = got
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 1)
+    assert (message.header.frame_id, message.encoding) == ("camera", "rgb8")
+    assert message.data.tolist() == [7] * 36
+    assert not message.data.flags.writeable
+
+
+def test_large_images_arrive_whole(node: Node, other: Node, eventually: Eventually) -> None:
+    got: list[Any] = []
+    node.create_subscription("/big", IMAGE, got.append, QosProfile())
+    publisher = other.create_publisher("/big", IMAGE)
+    eventually(publisher.subscription_count, "the subscription is seen")
+    message = image(other, width=1920, height=1080)
+    message.data = np.random.default_rng(0).integers(0, 256, message.data.size, np.uint8)
+    publisher.publish(message)
+    eventually(lambda: got, "the image")
+    assert np.array_equal(got[0].data, message.data)
+
+
+def test_subscription_counts_follow_who_comes_and_goes(node: Node, eventually: Eventually) -> None:
+    publisher = node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
+    assert publisher.subscription_count() == 0
+    with Node("viewer", network=NETWORK) as viewer:
+        viewer.create_subscription(publisher.topic, "zgs_ros/msg/SegmentArray", lambda _: None)
+        eventually(lambda: publisher.subscription_count() == 1, "the viewer is seen")
+        viewer.create_subscription(publisher.topic, "zgs_ros/msg/SegmentArray", lambda _: None)
+        eventually(lambda: publisher.subscription_count() == 2, "its second subscription is seen")
+    eventually(lambda: publisher.subscription_count() == 0, "the viewer has gone")
+
+
+def test_other_types_on_the_same_topic_do_not_match(node: Node, other: Node) -> None:
+    publisher = node.create_publisher("/mixed", IMAGE)
+    other.create_subscription("/mixed", "zgs_ros/msg/SegmentArray", lambda _: None)
+    time.sleep(0.3)
+    assert publisher.subscription_count() == 0
+
+
+def test_the_graph_lists_nodes_and_their_endpoints(
+    node: Node, other: Node, eventually: Eventually
+) -> None:
+    graph: list[Any] = []
+    # Not a ROS topic: the graph's own, without the prefix that ROS gives to topics.
+    kind = "rmw_dds_common/msg/ParticipantEntitiesInfo"
+    topic = other._topic("ros_discovery_info", kind)
+    from cyclonedds.sub import DataReader
+
+    from zgs_ros.dds import raw
+
+    qos = QosProfile(depth=100, transient_local=True).to_dds(other.types.type_hash(kind))
+    reader = DataReader(other._participant, topic, qos=qos)
+
+    def latest() -> Any:
+        graph.extend(other.types.deserialize(cdr, kind) for cdr in raw.take(reader, 100))
+        mine = [info for info in graph if info.node_entities_info_seq[0].node_name == "zgs"]
+        return mine[-1].node_entities_info_seq[0] if mine else None
+
+    eventually(lambda: latest() is not None, "the node is announced")
+    assert latest().node_namespace == "/front"
+    node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
+    node.create_publisher("~/overlay", IMAGE)
+    node.create_subscription("/camera/image_raw", IMAGE, lambda _: None)
+    eventually(lambda: len(latest().writer_gid_seq) == 2, "both publishers are announced")
+    eventually(lambda: len(latest().reader_gid_seq) == 1, "the subscription is announced")
+    gids = {bytes(gid.data) for gid in latest().writer_gid_seq}
+    assert gids == {writer.guid.bytes for writer in node._writers}
+
+
+def test_an_exception_in_a_callback_costs_its_message_only(
+    node: Node, other: Node, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[int] = []
+
+    def callback(message: Any) -> None:
+        if message.data[0] == 1:
+            raise ValueError("a bad day")
+        got.append(int(message.data[0]))
+
+    node.create_subscription("/images", IMAGE, callback, QosProfile(depth=10))
+    publisher = other.create_publisher("/images", IMAGE, QosProfile(depth=10))
+    eventually(publisher.subscription_count, "the subscription is seen")
+    for value in range(3):
+        publisher.publish(image(other, value))
+    eventually(lambda: got == [0, 2], "the other messages")
+    assert any("/images: a message is left out: a bad day" in line for line in caplog.messages)
+
+
+def test_callbacks_run_on_one_thread(node: Node, other: Node, eventually: Eventually) -> None:
+    threads: list[str] = []
+    for topic in ("/a", "/b"):
+        node.create_subscription(
+            topic, IMAGE, lambda _: threads.append(threading.current_thread().name)
+        )
+    publishers = [other.create_publisher(topic, IMAGE) for topic in ("/a", "/b")]
+    for publisher in publishers:
+        eventually(publisher.subscription_count, "the subscription is seen")
+        publisher.publish(image(other))
+    eventually(lambda: len(threads) == 2, "both messages")
+    assert set(threads) == {"zgs-dds"}
+
+
+def test_a_closed_node_is_quiet(eventually: Eventually, other: Node) -> None:
+    got: list[Any] = []
+    node = Node("brief", network=NETWORK)
+    node.create_subscription("/images", IMAGE, got.append)
+    publisher = node.create_publisher("~/images", IMAGE)
+    sender = other.create_publisher("/images", IMAGE)
+    eventually(sender.subscription_count, "the subscription is seen")
+    node.close()
+    node.close()
+    sender.publish(image(other))
+    time.sleep(0.1)
+    assert got == []
+    assert "zgs-dds" not in {t.name for t in threading.enumerate() if t is not other._thread}
+    with pytest.raises(DdsError, match="could not write"):
+        publisher.publish(image(node))
+
+
+def test_nodes_come_and_go_without_leaving_anything(eventually: Eventually) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    with Node("warm_up", network=NETWORK):
+        pass
+    before = descriptors()
+    for number in range(10):
+        with Node(f"node_{number}", network=NETWORK) as node:
+            node.create_publisher("~/images", IMAGE)
+            node.create_subscription("/images", IMAGE, lambda _: None)
+    assert descriptors() == before
+
+
+def test_a_stalled_subscriber_does_not_hold_up_the_others(
+    node: Node, eventually: Eventually
+) -> None:
+    topic, kind = "/zgs/segments", "zgs_ros/msg/SegmentArray"
+    publisher = node.create_publisher(topic, kind)
+    got: list[Any] = []
+    with (
+        process(cli("watch")) as stalled,
+        Node("awake", network=NETWORK) as awake,
+    ):
+        awake.create_subscription(topic, kind, got.append, QosProfile())
+        eventually(lambda: publisher.subscription_count() == 2, "both subscribers", 60)
+        stalled.send_signal(signal.SIGSTOP)
+        array = _segments(node, height=720, width=1280)  # 1.8 MB
+        slowest = 0.0
+        for number in range(20):
+            began = time.monotonic()
+            publisher.publish(array)
+            slowest = max(slowest, time.monotonic() - began)
+            eventually(lambda n=number: len(got) > n, "the message at the subscriber that is awake")
+        stalled.send_signal(signal.SIGCONT)
+    assert slowest < 1.0
+
+
+def _segments(node: Node, height: int, width: int) -> Any:
+    from zgs_ros.segmentation import Segmentation
+
+    header = messages.header(node.types, 5, "camera")
+    empty = Segmentation(np.zeros((height, width), np.uint16), ())
+    return messages.segment_array(node.types, header, empty, 0.0)

@@ -1,0 +1,256 @@
+"""The viewer: shows and records whole results, and explains when there are none."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
+from PIL import Image as Pillow
+from rich.console import Console
+
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.recording import Frame, Recorder
+from zgs_ros.dds.table import Display
+from zgs_ros.dds.watch import NodeState, NoResult, WatchOptions, run
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+
+Eventually = Callable[..., None]
+NETWORK = Network(DOMAIN, loopback_only=True)
+
+UP = {"image topic": "/camera/image_raw", "image publishers": "1", "received": "9"}
+COUNTS = {"processed": "0", "dropped": "3", "rejected": "6"}
+SILENCES = [
+    (NodeState("/zgs"), "the node /zgs never appeared on domain 7"),
+    (NodeState("/zgs", 0, True, UP), "the node /zgs has gone"),
+    (NodeState("/zgs", 1, True), "is up, but sends neither results nor diagnostics"),
+    (
+        NodeState("/zgs", 1, True, {**UP, "received": "0", "image publishers": "0"}),
+        "is up, but no camera publishes /camera/image_raw",
+    ),
+    (
+        NodeState("/zgs", 1, True, {**UP, "received": "0"}),
+        "a camera publishes /camera/image_raw, but no image arrives; large images need a larger",
+    ),
+    (
+        NodeState("/zgs", 1, True, {**UP, **COUNTS, "last error": "bad image: step 3"}),
+        "no result came (9 received, 0 processed, 3 dropped, 6 rejected); its last error: bad image",
+    ),
+    (
+        NodeState("/zgs", 1, True, {**UP, **COUNTS}),
+        "no result came (9 received, 0 processed, 3 dropped, 6 rejected)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("state", "text"), SILENCES, ids=[row[1] for row in SILENCES])
+def test_silence_is_explained(state: NodeState, text: str) -> None:
+    assert text in state.explain_silence(7)
+
+
+STEPS = [
+    (NodeState("/zgs"), "the node /zgs on domain 7"),
+    (NodeState("/zgs", 1, True), "the first result"),
+    (NodeState("/zgs", 1, True, {**UP, "image publishers": "0"}), "a camera on /camera/image_raw"),
+    (NodeState("/zgs", 1, True, {**UP, "received": "0"}), "images on /camera/image_raw"),
+    (NodeState("/zgs", 1, True, {**UP, **COUNTS}), "the first result"),
+]
+
+
+@pytest.mark.parametrize(("state", "step"), STEPS, ids=[row[1] for row in STEPS])
+def test_the_viewer_says_what_it_waits_for(state: NodeState, step: str) -> None:
+    assert state.next_step(7) == step
+
+
+def frame(number: int = 1, overlay: bytes | None = None, segments: int = 2) -> Frame:
+    embedding = np.array([1.0, 0.0], np.float32)
+    seen = tuple(
+        Segment(
+            n,
+            (Label(f"thing {n}", 0.5), Label("object", 0.1)),
+            Roi(0, 0, 1, 1),
+            n,
+            (0, 0),
+            embedding,
+        )
+        for n in range(1, segments + 1)
+    )
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=5, nanosec=6), frame_id="camera")
+    return Frame(
+        number, header, Segmentation(np.zeros((4, 6), np.uint16), seen, "m"), 0.2, 0.3, overlay
+    )
+
+
+def test_a_recording_has_a_line_per_frame_whose_picture_exists(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "new")
+    recorder.write(frame(1, b"first"))
+    recorder.write(frame(2, b"second"))
+    lines = [
+        json.loads(line) for line in (tmp_path / "new/segments.jsonl").read_text().splitlines()
+    ]
+    assert [line["frame"] for line in lines] == [1, 2]
+    assert [(tmp_path / "new" / line["overlay"]).read_bytes() for line in lines] == [
+        b"first",
+        b"second",
+    ]
+    assert lines[0]["stamp"] == {"sec": 5, "nanosec": 6}
+    assert (lines[0]["frame_id"], lines[0]["latency"]) == ("camera", 0.3)
+    assert [segment["label"] for segment in lines[0]["segments"]] == ["thing 1", "thing 2"]
+
+
+def test_a_recording_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("0001.jpg", "0777.jpg", "holiday.jpg", "node.log"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "segments.jsonl").write_text("old\n")
+    Recorder(tmp_path).write(frame(1, b"new"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "0001.jpg",
+        "holiday.jpg",
+        "node.log",
+        "segments.jsonl",
+    }
+    assert (tmp_path / "0001.jpg").read_bytes() == b"new"
+    assert (tmp_path / "segments.jsonl").read_text().count("\n") == 1
+
+
+def shown(terminal: bool, frames: list[Frame], diagnostics: dict[str, str]) -> str:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=100, color_system=None)
+    with Display(console, "/zgs") as display:
+        display.wait("a camera")
+        display.wait("a camera")
+        for one in frames:
+            display.show(one, diagnostics)
+    return output.getvalue()
+
+
+def test_without_a_terminal_there_is_a_plain_line_per_frame() -> None:
+    text = shown(False, [frame(1), frame(2, segments=0)], {"received": "9", "dropped": "4"})
+    assert text.splitlines() == [
+        "waiting for a camera",
+        "frame 1: thing 2 0.50, thing 1 0.50 | 2 segments, latency 0.30 s, "
+        "0 results/s, 9 images received, 4 dropped, ? rejected",
+        "frame 2: no segments | 0 segments, latency 0.30 s, "
+        "0 results/s, 9 images received, 4 dropped, ? rejected",
+    ]
+
+
+def test_a_terminal_shows_a_table_with_the_largest_segments_first() -> None:
+    text = shown(True, [frame(3, segments=30)], {})
+    assert "/zgs  frame 3" in text
+    assert text.index("thing 30") < text.index("thing 29")
+    assert "and 14 smaller ones" in text
+    assert "thing 14 " not in text
+
+
+@pytest.mark.parametrize("label", ["[red]", "a[/b]", "日本語", ""])
+def test_labels_are_shown_as_they_are(label: str) -> None:
+    odd = frame()
+    segment = Segment(1, (Label(label, 0.5),), Roi(0, 0, 1, 1), 1, (0, 0), np.zeros(2, np.float32))
+    one = Frame(1, odd.header, Segmentation(np.zeros((4, 6), np.uint16), (segment,), "m"), 0, 0)
+    for terminal in (False, True):
+        assert label in shown(terminal, [one], {})
+
+
+def test_a_node_that_never_comes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NoResult, match=r"no result within 0.3 s: the node /nobody never appeared"):
+        run(WatchOptions(NETWORK, "/nobody", timeout=0.3), Console(file=io.StringIO()))
+
+
+def test_the_node_may_be_given_another_time_to_come_up() -> None:
+    options = WatchOptions(NETWORK, "/nobody", timeout=100.0, node_timeout=0.3)
+    with pytest.raises(NoResult, match=r"no result within 0.3 s: the node /nobody never appeared"):
+        run(options, Console(file=io.StringIO()))
+
+
+def test_a_node_without_a_camera_is_told(eventually: Eventually) -> None:
+    from zgs_ros.config import NodeSettings, make_settings
+    from zgs_ros.dds.peer import Peer, PeerOptions
+
+    running = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), PeerOptions(NETWORK))
+    publish = running.publish_diagnostics
+    try:
+        with Node("noise", network=NETWORK):
+            import threading
+
+            stop = threading.Event()
+            beat = threading.Thread(
+                target=lambda: [publish() for _ in iter(lambda: stop.wait(0.1), True)]
+            )
+            beat.start()
+            with pytest.raises(
+                NoResult, match="the node /zgs is up, but no camera publishes /camera"
+            ):
+                run(WatchOptions(NETWORK, timeout=1.5), Console(file=io.StringIO()))
+            stop.set()
+            beat.join()
+    finally:
+        running.close()
+
+
+def test_the_command_records_frames_and_ends(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Pillow.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(pictures / "0.png")
+    out = tmp_path / "out"
+    watch = cli("watch", "--out", out, "--frames", 5, "--timeout", 60)
+    with (
+        process(cli("camera", pictures, "--rate", 20)),
+        process(peer(max_rate=50)),
+        process(watch) as viewer,
+    ):
+        text, _ = viewer.communicate(timeout=120)
+    assert viewer.returncode == 0, text
+    assert "frame 5: left 0.50, right 0.50 | 2 segments, latency" in text
+    lines = [json.loads(line) for line in (out / "segments.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == [1, 2, 3, 4, 5]
+    assert all(0 < line["latency"] < 60 for line in lines)
+    for line in lines:
+        with Pillow.open(out / line["overlay"]) as picture:
+            assert picture.size == (64, 48)
+
+
+def test_the_command_fails_with_the_reason() -> None:
+    with process(cli("watch", "--timeout", 0.5)) as viewer:
+        text, _ = viewer.communicate(timeout=60)
+    assert viewer.returncode == 1
+    assert "zgs: no result within 0.5 s: the node /zgs never appeared on domain" in text
+    assert "Traceback" not in text
+
+
+def test_settings_that_do_not_exist_fail_the_command_before_models_are_loaded() -> None:
+    from zgs_ros.cli import node_settings
+    from zgs_ros.config import SettingsError
+
+    cases: list[tuple[Any, str]] = [
+        (["clip.sigm=2"], "did you mean 'clip.sigma'"),
+        (["clip.sigma"], "--set needs KEY=VALUE"),
+        (["clip.sigma={"], "the value is not valid YAML"),
+        (["max_rate=-1"], "max_rate"),
+    ]
+    for pairs, text in cases:
+        with pytest.raises(SettingsError) as caught:
+            node_settings(None, {}, pairs)
+        assert text in str(caught.value)
+
+
+def test_pairs_win_over_options_and_options_over_the_file(tmp_path: Path) -> None:
+    from zgs_ros.cli import node_settings
+
+    file = tmp_path / "params.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    max_rate: 1.0\n    jpeg_quality: 50\n    lazy: false\n"
+    )
+    settings = node_settings(
+        file, {"max_rate": 2.0, "device": None}, ["max_rate=3.0", "clip.sigma=2"]
+    )
+    assert (settings.max_rate, settings.jpeg_quality, settings.lazy) == (3.0, 50, False)
+    assert settings.clip.sigma == 2.0
+    assert node_settings(file, {"max_rate": 2.0}, []).max_rate == 2.0

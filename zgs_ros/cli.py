@@ -1,0 +1,329 @@
+"""The command `zgs`: option declarations, and one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from zgs_ros.evaluation.command import evaluate
+
+app = typer.Typer(
+    name="zgs",
+    help="Names everything a robot's cameras see, without a vocabulary and without a prompt.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+NETWORK = "Network"
+Domain = Annotated[
+    int | None,
+    typer.Option(help="DDS domain; by default ROS_DOMAIN_ID.", rich_help_panel=NETWORK),
+]
+Local = Annotated[
+    bool, typer.Option("--local", help="Use 127.0.0.1 only.", rich_help_panel=NETWORK)
+]
+Distro = Annotated[
+    str | None,
+    typer.Option(
+        help="ROS distribution of the other nodes; by default ROS_DISTRO, else jazzy.",
+        rich_help_panel=NETWORK,
+    ),
+]
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """Runs a command: Ctrl-C and SIGTERM end it cleanly, expected errors become one line.
+
+    The exit code is 2 for what the user can correct in the command or a settings file, and 1 for
+    what went wrong on the way.
+    """
+    from zgs_ros.process import configure_logging, until_interrupted
+
+    configure_logging()
+    try:
+        with until_interrupted():
+            yield
+    except ValueError as error:  # SettingsError, SourceError and invalid names among them
+        _fail(error, 2)
+    except (RuntimeError, ImportError, OSError) as error:
+        _fail(error, 1)
+
+
+@app.command()
+def run(
+    params: Annotated[
+        Path | None,
+        typer.Option(help="ROS 2 parameters file, for example config/segment.yaml."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
+    ] = None,
+    image_topic: Annotated[str, typer.Option(help="Topic of the camera.")] = "/camera/image_raw",
+    image_transport: Annotated[
+        str | None,
+        typer.Option(help="raw, or compressed (then the topic is IMAGE_TOPIC/compressed)."),
+    ] = None,
+    max_rate: Annotated[
+        float | None,
+        typer.Option(help="Highest rate of results [Hz]."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Node name.", rich_help_panel=NETWORK)] = "zgs",
+    namespace: Annotated[str, typer.Option(help="Namespace.", rich_help_panel=NETWORK)] = "",
+    domain: Domain = None,
+    local: Local = False,
+    distro: Distro = None,
+) -> None:
+    """Segment and name what a camera sees: the ROS 2 node, without a ROS install."""
+    with command():
+        flags = {
+            "profile": profile,
+            "device": device,
+            "image_transport": image_transport,
+            "max_rate": max_rate,
+        }
+        settings = node_settings(params, flags, set_ or [])
+        network = _network(domain, local)
+
+        from zgs_ros.dds import peer  # after what can be wrong: importing torch takes seconds
+        from zgs_ros.segmenter import load_segmenter
+
+        options = peer.PeerOptions(network, image_topic, name, namespace, distro)
+        peer.run(settings, options, load_segmenter)
+
+
+@app.command()
+def camera(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of images, image or video file, number of a webcam, or synthetic."
+        ),
+    ] = "synthetic",
+    rate: Annotated[float, typer.Option(help="Pictures per second.")] = 10.0,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Scale pictures to this size; synthetic: 640x480."),
+    ] = None,
+    topic: Annotated[str, typer.Option(help="Image topic.")] = "/camera/image_raw",
+    frame_id: Annotated[str, typer.Option(help="Frame of the headers.")] = "camera",
+    loop: Annotated[bool, typer.Option(help="Begin again at the end of the source.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the synthetic world.")] = 0,
+    transport: Annotated[
+        str, typer.Option(help="raw, or compressed (on TOPIC/compressed).")
+    ] = "raw",
+    depth: Annotated[bool, typer.Option("--depth", help="Publish depth (synthetic only).")] = False,
+    domain: Domain = None,
+    local: Local = False,
+    distro: Distro = None,
+) -> None:
+    """Publish pictures as a ROS 2 camera."""
+    with command():
+        from zgs_ros.dds import camera
+        from zgs_ros.dds.sources import SourceOptions, parse_size
+
+        camera.run(
+            camera.CameraOptions(
+                network=_network(domain, local),
+                source=source,
+                reading=SourceOptions(parse_size(size), loop, seed, depth),
+                topic=topic,
+                rate=rate,
+                frame_id=frame_id,
+                transport=transport,
+                distro=distro,
+            )
+        )
+
+
+@app.command()
+def watch(
+    node: Annotated[str, typer.Option(help="Full name of the node to watch.")] = "/zgs",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for overlay pictures and segments.jsonl."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=0, help="Frames to end after; 0 = never.")] = 0,
+    timeout: Annotated[
+        float, typer.Option(min=0.0, help="Seconds without a result to fail after; 0 = never.")
+    ] = 0.0,
+    node_timeout: Annotated[
+        float, typer.Option(min=0.0, help="Seconds for the node to come up; 0 = as TIMEOUT.")
+    ] = 0.0,
+    domain: Domain = None,
+    local: Local = False,
+    distro: Distro = None,
+) -> None:
+    """Show a node's results as a live table, and record them."""
+    with command():
+        from zgs_ros.dds import watch
+
+        watch.run(
+            watch.WatchOptions(
+                network=_network(domain, local),
+                node=node,
+                out=out,
+                frames=frames,
+                timeout=timeout,
+                node_timeout=node_timeout,
+                distro=distro,
+            )
+        )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for pictures, segments.jsonl and logs.")] = Path(
+        "out/demo"
+    ),
+    frames: Annotated[
+        int, typer.Option(min=0, help="Result frames to end after; 0 = until Ctrl-C.")
+    ] = 20,
+    profile: Annotated[str, typer.Option(help="Profile of the node.")] = "mini",
+    seed: Annotated[int, typer.Option(help="Of the synthetic world.")] = 0,
+) -> None:
+    """Show it all at work on this machine: camera, node and viewer."""
+    with command():
+        from zgs_ros.dds import demo
+
+        demo.run(demo.DemoOptions(out=out, frames=frames, profile=profile, seed=seed))
+
+
+@app.command()
+def label(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")
+    ],
+    params: Annotated[
+        Path | None,
+        typer.Option(help="ROS 2 parameters file, for example config/segment.yaml."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Write the segments' embeddings too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Redo images whose results are up to date.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into subfolders.")
+    ] = False,
+) -> None:
+    """Segment and name what image files show.
+
+    For each image DIR gets an overlay (.overlay.png), a label map (.labels.png: 16 bit, 0 = none,
+    otherwise the segment's id) and a description (.json). A run that was stopped goes on where it
+    was when it is started again: images whose results are up to date are passed over.
+
+    Exit code: 0 when every image has its results, 1 when some could not be labelled, 2 for wrong
+    usage, 130 after Ctrl-C.
+    """
+    code = 130  # after Ctrl-C, as a shell reports it
+    with command():
+        from zgs_ros.files import command as label_command
+
+        settings = node_settings(params, {"profile": profile, "device": device}, set_ or [])
+        request = label_command.LabelRequest(images, out, embeddings, overwrite, recursive)
+        code = label_command.run(request, settings)
+    raise SystemExit(code)
+
+
+app.command()(evaluate)
+
+models = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+
+@models.command("list")
+def list_models() -> None:
+    """Show every profile's models, and which are here already."""
+    with command():
+        from zgs_ros.models.command import show_profiles
+
+        show_profiles()
+
+
+@models.command("pull")
+def pull_models(
+    profile: Annotated[str, typer.Option(help="paper, balanced, fast or mini.")] = "balanced",
+) -> None:
+    """Fetch a profile's weights beforehand, for a machine that will have no network."""
+    with command():
+        from zgs_ros.models.command import fetch
+
+        fetch(profile)
+
+
+def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) -> Any:
+    """Settings of a node from a parameters file, options, and KEY=VALUE pairs, which win.
+
+    Raises:
+        zgs_ros.config.SettingsError: For anything unknown or impossible among them.
+    """
+    import yaml
+
+    from zgs_ros.config import (
+        NodeSettings,
+        SettingsError,
+        flag_values,
+        load_settings,
+        make_settings,
+    )
+
+    values = flag_values(flags)
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set needs KEY=VALUE, for example clip.sigma=2, got {pair!r}")
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {pair!r}: the value is not valid YAML: {error}") from None
+    return (
+        load_settings(NodeSettings, params, **values)
+        if params
+        else make_settings(NodeSettings, values)
+    )
+
+
+def _network(domain: int | None, local: bool) -> Any:
+    from zgs_ros.dds.network import Network
+
+    return Network.from_environment(domain, local)
+
+
+def _fail(error: Exception, code: int) -> NoReturn:
+    typer.secho(f"zgs: {error}", fg=typer.colors.RED, err=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    app()

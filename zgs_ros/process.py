@@ -1,0 +1,55 @@
+"""What the commands share: log lines, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+
+def configure_logging() -> None:
+    """Sends log lines to stderr: coloured for a person, plain and unwrapped for a file or pipe."""
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(
+            console=Console(stderr=True), show_path=False, omit_repeated_times=False, markup=False
+        )
+        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("zgs_ros").setLevel(logging.INFO)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Runs the body until it ends or SIGINT or SIGTERM comes, which end it as if it had returned.
+
+    The body's ``finally`` blocks and context managers run; a second signal ends the process at once.
+    """
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        for name in handlers:
+            signal.signal(name, lambda number, _: os._exit(128 + number))
+        raise KeyboardInterrupt
+
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    for name in handlers:
+        signal.signal(name, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
