@@ -1,0 +1,126 @@
+"""Segments and names what a camera sees: starts the zgs node, with its models loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+
+NAME = "zgs"
+ASK = "if not given, the params file's, else the default"
+
+ARGUMENTS = (
+    DeclareLaunchArgument(
+        "image_topic",
+        default_value="/camera/image_raw",
+        description="Camera topic; with image_transport:=compressed its /compressed is read.",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        choices=["", "raw", "compressed"],
+        description=f"raw: Image, compressed: CompressedImage; {ASK} (raw).",
+    ),
+    DeclareLaunchArgument(
+        "profile",
+        default_value="",
+        choices=["", "paper", "balanced", "fast", "mini"],
+        description="Named set of defaults for the models, from most accurate to smallest; "
+        f"mini is bundled and needs no network; {ASK} (balanced).",
+    ),
+    DeclareLaunchArgument(
+        "device",
+        default_value="",
+        description=f"Where the models run: auto, cpu, cuda, cuda:N or mps; {ASK} (auto).",
+    ),
+    DeclareLaunchArgument(
+        "max_rate", default_value="", description=f"Highest rate of results in Hz; {ASK} (5.0)."
+    ),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value="",
+        description="YAML file with parameters, for example a copy of config/segment.yaml; "
+        "the arguments given here win over it.",
+    ),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the node, for example robot1."
+    ),
+    DeclareLaunchArgument(
+        "log_level",
+        default_value="info",
+        choices=["debug", "info", "warn", "error", "fatal"],
+        description="Least severe messages of the node that are shown.",
+    ),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="true",
+        choices=["true", "false"],
+        description="Whether the node is configured (loads its models) and activated; "
+        "otherwise it waits for 'ros2 lifecycle set'.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=["", "true", "false"],
+        description=f"Whether time comes from /clock, for simulation and bags; {ASK} (false).",
+    ),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[Action]:
+    """The node, which brings itself to the active state where that is wanted.
+
+    Lifecycle events from here would wait forever for a node that ended with an error.
+    """
+    values = {a.name: LaunchConfiguration(a.name).perform(context) for a in ARGUMENTS}
+    namespace = values["namespace"].strip("/")
+    node = LifecycleNode(
+        package="zgs_ros",
+        executable="zgs_node",
+        name=NAME,
+        namespace=namespace,
+        parameters=parameters(values),
+        remappings=[("image", values["image_topic"])],
+        arguments=["--autostart"] if values["autostart"] == "true" else [],
+        ros_arguments=["--log-level", f"{logger_name(namespace)}:={values['log_level']}"],
+        output="screen",
+        emulate_tty=True,
+    )
+    return [node]
+
+
+def parameters(values: dict[str, str]) -> list[Any]:
+    """The params file, then what was given explicitly, which wins.
+
+    Raises:
+        RuntimeError: If the params file does not exist or max_rate is no number.
+    """
+    sources: list[Any] = []
+    if values["params_file"]:
+        if not Path(values["params_file"]).is_file():
+            raise RuntimeError(f"params_file: there is no file {values['params_file']!r}")
+        sources.append(values["params_file"])
+    given: dict[str, Any] = {
+        name: values[name] for name in ("image_transport", "profile", "device") if values[name]
+    }
+    if values["max_rate"]:
+        try:
+            given["max_rate"] = float(values["max_rate"])
+        except ValueError:
+            raise RuntimeError(f"max_rate: must be in Hz, got {values['max_rate']!r}") from None
+    if values["use_sim_time"]:
+        given["use_sim_time"] = values["use_sim_time"] == "true"
+    return [*sources, given] if given else sources
+
+
+def logger_name(namespace: str) -> str:
+    return ".".join([*filter(None, namespace.split("/")), NAME])

@@ -1,0 +1,252 @@
+"""A robot around the node, for the tests: `ros_client.py TASK OPTIONS_AS_JSON` prints JSON."""
+
+from __future__ import annotations
+
+import array
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+
+from zgs_ros.msg import SegmentArray
+from zgs_ros.ros.convert import BRIDGED, bridged_decode
+from zgs_ros.srv import QuerySegments, SegmentImage
+from zgs_ros.streaming.images import decode
+
+HEIGHT, WIDTH = 96, 128
+
+OUTPUTS = {
+    "segments": SegmentArray,
+    "label_image": Image,
+    "overlay": Image,
+    "overlay/compressed": CompressedImage,
+}
+
+BROKEN: tuple[dict[str, Any], ...] = (
+    {"encoding": "rgb565"},
+    {"step": 7},
+    {"width": 0},
+    {"height": 4000},
+    {"data": array.array("B", [1, 2, 3])},
+)
+
+
+def picture() -> np.ndarray:
+    """uint8 RGB: a red and a blue box on grey."""
+    image = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    image[20:60, 10:50] = (200, 20, 20)
+    image[40:90, 70:120] = (20, 20, 200)
+    return image
+
+
+def image_message(node: Node, **changes: Any) -> Image:
+    message = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=WIDTH * 3)
+    message.data = array.array("B", picture().tobytes())
+    message.header.stamp = node.get_clock().now().to_msg()
+    message.header.frame_id = "camera_optical_frame"
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def compressed_message(node: Node) -> CompressedImage:
+    raw = image_message(node)
+    jpeg = cv2.imencode(".jpg", picture()[..., ::-1])[1]
+    return CompressedImage(header=raw.header, format="jpeg", data=array.array("B", jpeg.tobytes()))
+
+
+def start_camera(node: Node, options: dict[str, Any]) -> None:
+    """Publishes at a rate; every `broken`-th image is a bad one."""
+    compressed = options.get("compressed", False)
+    topic = options.get("topic", "/camera/image_raw") + ("/compressed" if compressed else "")
+    qos = qos_profile_sensor_data if options.get("best_effort") else QoSProfile(depth=1)
+    publisher = node.create_publisher(CompressedImage if compressed else Image, topic, qos)
+    every = options.get("broken", 0)
+    count = 0
+
+    def publish() -> None:
+        nonlocal count
+        count += 1
+        if compressed:
+            publisher.publish(compressed_message(node))
+        elif every and count % every:
+            publisher.publish(image_message(node, **BROKEN[count // every % len(BROKEN)]))
+        else:
+            publisher.publish(image_message(node))
+
+    node.create_timer(1.0 / options.get("rate", 10.0), publish)
+
+
+def camera(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Publishes until it is ended."""
+    start_camera(node, options)
+    print("publishing", flush=True)
+    rclpy.spin(node)
+    return {}
+
+
+def watch(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Publishes images and collects what the node makes of them.
+
+    Options: those of the camera; topics to listen to; results to wait for on each of them;
+    seconds to wait at most.
+    """
+    start_camera(node, options)
+    topics = options.get("topics", ["segments"])
+    wanted = options.get("results", 3)
+    name = options.get("node", "/zgs")
+    seen: dict[str, list[dict[str, Any]]] = {topic: [] for topic in topics}
+
+    def collect(topic: str) -> Callable[[Any], None]:
+        return lambda message: seen[topic].append(describe(message))
+
+    for topic in topics:
+        kind, path = (
+            (DiagnosticArray, topic)
+            if topic == "/diagnostics"
+            else (OUTPUTS[topic], f"{name}/{topic}")
+        )
+        node.create_subscription(kind, path, collect(topic), 10)
+    end = time.monotonic() + options.get("seconds", 30.0)
+    while time.monotonic() < end and any(len(found) < wanted for found in seen.values()):
+        rclpy.spin_once(node, timeout_sec=0.1)
+    return seen
+
+
+def describe(message: Any) -> dict[str, Any]:
+    if isinstance(message, DiagnosticArray):
+        status = message.status[0]
+        return {
+            "name": status.name,
+            "level": status.level[0],
+            "message": status.message,
+            **{value.key: value.value for value in status.values},
+        }
+    fact: dict[str, Any] = {
+        "stamp": message.header.stamp.sec,
+        "frame_id": message.header.frame_id,
+        "age": time.time() - message.header.stamp.sec - message.header.stamp.nanosec * 1e-9,
+    }
+    if isinstance(message, SegmentArray):
+        ids = np.frombuffer(message.label_image.data, np.uint16)
+        return {
+            **fact,
+            "model": message.model,
+            "size": [message.label_image.height, message.label_image.width],
+            "encoding": message.label_image.encoding,
+            "ids_in_image": sorted({int(value) for value in ids} - {0}),
+            "ids": [segment.id for segment in message.segments],
+            "labels": [segment.label for segment in message.segments],
+            "norms": [float(np.linalg.norm(segment.embedding)) for segment in message.segments],
+        }
+    if isinstance(message, CompressedImage):
+        decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        return {**fact, "format": message.format, "size": list(decoded.shape[:2])}
+    return {**fact, "encoding": message.encoding, "size": [message.height, message.width]}
+
+
+def segment_image(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Calls the service with a good image, or one with wrong fields."""
+    request = SegmentImage.Request(image=image_message(node, **options.get("changes", {})))
+    response = call(node, SegmentImage, "/zgs/segment_image", request)
+    return {
+        "success": response.success,
+        "message": response.message,
+        "frame_id": response.result.header.frame_id,
+        "segments": len(response.result.segments),
+    }
+
+
+def query(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Asks for a text."""
+    request = QuerySegments.Request(**options)
+    response = call(node, QuerySegments, "/zgs/query", request)
+    return {
+        "success": response.success,
+        "message": response.message,
+        "frame_id": response.header.frame_id,
+        "scores": [segment.score for segment in response.segments],
+    }
+
+
+def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Sends the node through transitions of its lifecycle; tells which of them succeeded."""
+    done = []
+    for label in options["labels"]:
+        request = ChangeState.Request()
+        request.transition.label = label
+        done.append(call(node, ChangeState, "/zgs/change_state", request).success)
+    return {"success": done}
+
+
+def simulated(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """As `watch`, with a /clock that runs `speed` times as fast as time itself, from zero."""
+    publisher = node.create_publisher(Clock, "/clock", 10)
+    began = time.monotonic()
+
+    def tick() -> None:
+        nanoseconds = int((time.monotonic() - began) * options["speed"] * 1e9)
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(nanoseconds, 1_000_000_000)
+        publisher.publish(message)
+
+    node.create_timer(0.01, tick)
+    return watch(node, options)
+
+
+def decoders(node: Node, options: dict[str, Any]) -> dict[str, bool]:
+    """Whether cv_bridge and the own decoder see the same, per encoding, with and without padding."""
+    random = np.random.default_rng(0)
+    bridged = bridged_decode()
+    agree = {}
+    for encoding, channels in BRIDGED.items():
+        for padding in (0, 2):
+            step = WIDTH * channels + padding
+            data = array.array("B", random.integers(0, 256, HEIGHT * step, np.uint8).tobytes())
+            message = image_message(node, encoding=encoding, step=step, data=data)
+            same = np.array_equal(bridged(message), decode(message))
+            agree[f"{encoding}, {padding} bytes of padding"] = bool(same)
+    return agree
+
+
+def call(node: Node, kind: Any, name: str, request: Any) -> Any:
+    client = node.create_client(kind, name)
+    assert client.wait_for_service(20.0), f"there is no service {name}"
+    future = client.call_async(request)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=60.0)
+    assert future.done(), f"{name} did not answer"
+    return future.result()
+
+
+TASKS = {
+    task.__name__: task
+    for task in (camera, watch, simulated, segment_image, query, transitions, decoders)
+}
+
+
+def main() -> None:
+    rclpy.init()
+    node = Node("test_client")
+    try:
+        answer = TASKS[sys.argv[1]](node, json.loads(sys.argv[2]))
+        print(json.dumps(answer))
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

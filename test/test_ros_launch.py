@@ -1,0 +1,139 @@
+"""The launch files, as users call them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from ros_support import RMWS, Ros, wait_until
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
+
+ARGUMENTS = {
+    "image_topic",
+    "image_transport",
+    "profile",
+    "device",
+    "max_rate",
+    "params_file",
+    "namespace",
+    "log_level",
+    "autostart",
+    "use_sim_time",
+}
+
+
+@pytest.fixture(scope="module")
+def ros(ros_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Ros:
+    return Ros(ros_workspace, RMWS[0], tmp_path_factory.mktemp("launch"))
+
+
+def parameter(ros: Ros, name: str, node: str = "/zgs") -> str:
+    shown = ros.ros2("param", "get", "--no-daemon", "--spin-time", "2", node, name)
+    return shown.strip().splitlines()[-1].partition("value is: ")[2]
+
+
+def test_every_argument_is_documented(ros: Ros) -> None:
+    shown = ros.ros2("launch", "zgs_ros", "segment.launch.py", "--show-args")
+    described = dict(re.findall(r"'(\w+)':\s+(\S.*)", shown))
+    assert described.keys() == ARGUMENTS
+    assert all(len(text) > 20 for text in described.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"profile": "quick"}, "balanced"),
+        ({"autostart": "maybe"}, "true"),
+        ({"max_rate": "often"}, "max_rate: must be in Hz, got 'often'"),
+        ({"params_file": "/nowhere/params.yaml"}, "there is no file '/nowhere/params.yaml'"),
+    ],
+)
+def test_impossible_arguments_are_refused(ros: Ros, arguments: dict[str, str], reason: str) -> None:
+    with ros.launched(**arguments) as process:
+        assert process.wait() != 0
+    assert reason in process.text
+
+
+def test_params_file_wins_over_defaults_and_arguments_over_both(ros: Ros, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(
+        "zgs:\n  ros__parameters: {profile: fast, max_rate: 3, device: cpu, clip: {sigma: 2.5}}\n"
+    )
+    with ros.launched(params_file=str(file), max_rate="4.0", autostart="false") as process:
+        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
+        assert parameter(ros, "max_rate") == "4.0"
+        assert parameter(ros, "clip.sigma") == "2.5"
+        assert parameter(ros, "device") == "cpu"
+        assert parameter(ros, "dino.stride") == "8"  # of the file's profile
+        shown = ros.ros2("lifecycle", "get", "--no-daemon", "--spin-time", "2", "/zgs")
+        assert shown.strip().endswith("unconfigured [1]")
+
+
+def test_namespace_and_topic_place_the_node(ros: Ros, ros_models: dict[str, str]) -> None:
+    given = {"namespace": "robot1", "image_topic": "/robot1/front/image", **ros_models}
+    with ros.launched(device="cpu", image_transport="compressed", **given) as process:
+        process.wait_for("listens to /robot1/front/image/compressed")
+        seen = ros.client("watch", topic="/robot1/front/image", compressed=True, node="/robot1/zgs")
+        assert len(seen["segments"]) >= 3
+
+
+def test_shipped_params_file_is_understood(ros: Ros, ros_workspace: Path) -> None:
+    [file] = ros_workspace.glob("install/zgs_ros/share/zgs_ros/config/segment.yaml")
+    with ros.launched(params_file=str(file), autostart="false", profile="fast") as process:
+        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
+        assert parameter(ros, "clip.model") == "ViT-B-16"
+
+
+def test_misspelt_parameter_ends_the_node_and_names_it(ros: Ros, tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    clip: {sigmas: 2.5}\n")
+    with ros.launched(params_file=str(file)) as process:
+        assert process.wait() == 0
+    assert "exit code 2" in process.text
+    assert "unknown setting 'clip.sigmas'; did you mean 'clip.sigma'?" in process.text
+    assert "Traceback" not in process.text
+
+
+def test_failed_configuration_says_why_and_what_to_do(ros: Ros, ros_models: dict[str, str]) -> None:
+    with ros.launched(device="cuda:99", **ros_models) as process:
+        process.wait_for("can't be configured")
+        shown = ros.ros2("lifecycle", "get", "--no-daemon", "--spin-time", "2", "/zgs")
+        assert shown.strip().endswith("unconfigured [1]")
+        ros.ros2("param", "set", "--no-daemon", "--spin-time", "2", "/zgs", "device", "cpu")
+        assert ros.client("transitions", labels=["configure", "activate"])["success"] == [
+            True,
+            True,
+        ]
+    assert process.text.count("PyTorch sees") == 1
+
+
+def test_node_runs_without_the_launch_file(ros: Ros) -> None:
+    with ros.process(
+        "ros2", "run", "zgs_ros", "zgs_node", "--ros-args", "-p", "profile:=fast"
+    ) as process:
+        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
+    assert "Traceback" not in process.text
+
+
+def test_crashing_cv_bridge_does_not_take_the_node_down(
+    ros_workspace: Path, ros_models: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "cv_bridge").mkdir()
+    (tmp_path / "cv_bridge" / "__init__.py").write_text("import os\n\nos.abort()\n")
+    ros = Ros(ros_workspace, RMWS[0], tmp_path)
+    ros.env["PYTHONPATH"] = f"{tmp_path}:{ros.env['PYTHONPATH']}"
+    with ros.launched(device="cpu", **ros_models) as process:
+        process.wait_for("listens to")
+        assert ros.client("watch", results=1)["segments"]
+    assert process.text.count("images are decoded without cv_bridge") == 1
+
+
+def test_cv_bridge_and_the_own_decoder_agree(ros: Ros) -> None:
+    problem = ros.run(sys.executable, "-c", "import cv_bridge").stdout
+    if problem:
+        pytest.skip(f"cv_bridge does not work here: {problem.splitlines()[-1]}")
+    agree = ros.client("decoders")
+    assert agree == dict.fromkeys(agree, True) != {}

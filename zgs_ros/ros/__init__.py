@@ -1,0 +1,1 @@
+"""The rclpy front end: a lifecycle node around the stream."""

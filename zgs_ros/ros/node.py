@@ -1,0 +1,359 @@
+"""The lifecycle node `zgs`: parameters, topics and services around the stream."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CompressedImage, Image
+
+from zgs_ros.config import NodeSettings, SettingsError
+from zgs_ros.msg import SegmentArray
+from zgs_ros.ros.bridge import find_bridge_problem
+from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher, bridged_decode
+from zgs_ros.ros.logs import forward_logging
+from zgs_ros.ros.parameters import change_settings, declare_settings
+from zgs_ros.srv import QuerySegments, SegmentImage
+from zgs_ros.streaming.images import BadImage, decode
+from zgs_ros.streaming.outputs import Outputs, Publishers
+from zgs_ros.streaming.services import ServiceError, Services
+from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
+
+if TYPE_CHECKING:
+    from zgs_ros.segmenter import Segmenter
+
+RCLError = rclpy_implementation.RCLError
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE
+
+CAMERA_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+"""Matches reliable and best-effort cameras; only the newest frame is worth having."""
+
+RESULT_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+
+DIAGNOSTICS_PERIOD = 1.0
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class CannotLoad(RuntimeError):
+    """Models that can't be loaded; the message says what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What lives from configure to cleanup."""
+
+    segmenter: Segmenter
+    stream: SegmentationStream
+    outputs: Outputs
+    services: Services
+
+
+class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
+    """Segments and names what a camera sees.
+
+    Raises:
+        SettingsError: If a parameter is unknown or impossible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("zgs", automatically_declare_parameters_from_overrides=True)
+        self._settings = declare_settings(self)
+        self.add_on_set_parameters_callback(self._set_parameters)
+        self._topics = self._create_publishers()
+        self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
+        self._loaded: _Loaded | None = None
+        self._camera: Any = None
+        self._camera_topic = ""
+        # A group of their own: a request that waits for the stream must not hold up the node, and
+        # further requests wait in the middleware's bounded queue.
+        group = MutuallyExclusiveCallbackGroup()
+        self.create_service(
+            SegmentImage, "~/segment_image", self._segment_image, callback_group=group
+        )
+        self.create_service(QuerySegments, "~/query", self._query, callback_group=group)
+        # On the steady clock: simulated time may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
+
+    def now_ns(self) -> int:
+        """The ROS time, on which the stream counts."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def bring_up(self) -> None:
+        """Configures the node and, where that worked, activates it."""
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads the models and starts the thread that owns them."""
+        logger.info("loading the models of profile %r", self._settings.profile)
+        try:
+            self._loaded = self._load()
+        except CannotLoad as error:
+            retry = self._command("configure")
+            logger.error("can't be configured: %s. Put that right, then: %s", error, retry)
+            return FAILURE
+        except Exception:
+            logger.exception("can't be configured:")
+            return FAILURE
+        self._loaded.stream.start()
+        logger.info(
+            "ready with %s on %s", self._loaded.segmenter.model, self._loaded.segmenter.device
+        )
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes to the camera."""
+        compressed = self._settings.image_transport == "compressed"
+        message_type = CompressedImage if compressed else Image
+        # As image_transport names it: the remapped topic, then the transport.
+        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
+        self._camera = self.create_subscription(message_type, topic, self._offer, CAMERA_QOS)
+        self._camera_topic = topic
+        logger.info("listens to %s", topic)
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and drops what waits; the services go on."""
+        self._unsubscribe()
+        if self._loaded:
+            self._loaded.stream.stop()
+            self._loaded.stream.start()
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the models."""
+        self.free()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees the models, from any state."""
+        self.free()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Goes back to unconfigured."""
+        self.free()
+        return SUCCESS
+
+    def free(self) -> None:
+        """Stops the stream and frees the models; does nothing where none are loaded."""
+        self._unsubscribe()
+        loaded, self._loaded = self._loaded, None
+        if loaded:
+            loaded.stream.stop()
+            loaded.segmenter.close()
+
+    def _load(self) -> _Loaded:
+        settings, factory = self._settings, RclpyMessages()
+        self._decode = self._decode or _choose_decode()
+        segmenter = _load_segmenter(settings)
+        outputs = Outputs(factory, self._topics, settings)
+        services = Services(segmenter, factory, self._decode)
+
+        def publish(result: Result) -> None:
+            services.remember(result)
+            outputs.publish(result)
+
+        stream = SegmentationStream(
+            segmenter,
+            publish,
+            wanted=outputs.wanted,
+            clock=self,
+            settings=StreamSettings(settings.max_rate, settings.lazy),
+            decode=self._decode,
+        )
+        return _Loaded(segmenter, stream, outputs, services)
+
+    def _command(self, transition: str) -> str:
+        return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
+
+    def _create_publishers(self) -> Publishers:
+        def publisher(message_type: Any, topic: str) -> RclpyPublisher:
+            return RclpyPublisher(
+                self.create_publisher(message_type, topic, RESULT_QOS), self.context
+            )
+
+        return Publishers(
+            segments=publisher(SegmentArray, "~/segments"),
+            label_image=publisher(Image, "~/label_image"),
+            overlay=publisher(Image, "~/overlay"),
+            overlay_compressed=publisher(CompressedImage, "~/overlay/compressed"),
+            diagnostics=publisher(DiagnosticArray, "/diagnostics"),
+        )
+
+    def _offer(self, message: Any) -> None:
+        if self._loaded and self._camera:
+            self._loaded.stream.offer(self._camera_topic, message.header, message)
+
+    def _unsubscribe(self) -> None:
+        camera, self._camera = self._camera, None
+        if camera:
+            self.destroy_subscription(camera)
+
+    def _set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            self._settings = change_settings(self._settings, changes, self._loaded is not None)
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._loaded:
+            self._loaded.stream.update(max_rate=self._settings.max_rate, lazy=self._settings.lazy)
+            self._loaded.outputs.settings = self._settings
+        return SetParametersResult(successful=True)
+
+    def _diagnose(self) -> None:
+        if self._loaded and self._camera:
+            segmenter = self._loaded.segmenter
+            self._loaded.outputs.publish_diagnostics(
+                self.now_ns(),
+                self.get_fully_qualified_name(),
+                self._loaded.stream.statistics.snapshot(),
+                {
+                    "model": segmenter.model,
+                    "device": segmenter.device,
+                    "profile": self._settings.profile,
+                    "image topic": self._camera_topic,
+                },
+            )
+
+    async def _segment_image(self, request: Any, response: Any) -> Any:
+        try:
+            response.result = await self._on_stream(lambda s: s.segment_image(request.image))
+            response.success = True
+        except (BadImage, ServiceError) as error:
+            response.message = str(error)
+        return response
+
+    async def _query(self, request: Any, response: Any) -> Any:
+        try:
+            response.header, response.segments = await self._on_stream(
+                lambda s: s.query(request.text, request.max_results)
+            )
+            response.success = True
+        except ServiceError as error:
+            response.message = str(error)
+        return response
+
+    async def _on_stream(self, answer: Callable[[Services], T]) -> T:
+        """Has a service's answer made on the stream's thread, while the executor goes on.
+
+        Raises:
+            BadImage: If the request's image is none.
+            ServiceError: If the request can't be answered.
+        """
+        if self._loaded is None:
+            raise ServiceError(f"the models are not loaded: {self._command('configure')}")
+        services = self._loaded.services
+        work = self._loaded.stream.call(lambda: answer(services))
+        done = Future(executor=self.executor)
+        work.add_done_callback(lambda _: done.set_result(None))
+        await done
+        try:
+            return work.result()
+        except (BadImage, ServiceError):
+            raise
+        except CancelledError:
+            raise ServiceError("the node was stopped before the request was answered") from None
+        except Exception as error:
+            logger.exception("a service request failed:")
+            raise ServiceError(f"failed: {error}") from error
+
+
+def _load_segmenter(settings: NodeSettings) -> Segmenter:
+    """Loads the models.
+
+    Raises:
+        CannotLoad: If they can't be loaded; the message says what to do.
+    """
+    try:
+        # Here because torch takes seconds to import: until it is needed the node is light, and a
+        # misspelt parameter is reported at once.
+        from zgs_ros.labeling.vocabulary import VocabularyError
+        from zgs_ros.models import ModelError
+        from zgs_ros.segmenter import load_segmenter
+    except ImportError as error:
+        raise CannotLoad(f"{error} (libraries of the models: see docs/install_ros.md)") from error
+    try:
+        return load_segmenter(settings)
+    except (ModelError, VocabularyError) as error:
+        raise CannotLoad(str(error)) from error
+
+
+def _choose_decode() -> Callable[[Any], NDArray[np.uint8]]:
+    problem = find_bridge_problem()
+    if problem:
+        logger.warning("images are decoded without cv_bridge. %s", problem)
+        return decode
+    return bridged_decode()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until it is told to stop; returns the exit code.
+
+    Args:
+        args: Command line: ROS arguments, and ``--autostart`` to configure and activate the node.
+    """
+    try:
+        rclpy.init(args=args)
+    except RCLError as error:  # a params file that is no YAML, a malformed argument
+        print(f"zgs_node: {error}", file=sys.stderr)
+        return 2
+    ros_log = forward_logging(rclpy.logging.get_logger("zgs"))
+    try:
+        node = ZgsNode()
+    except SettingsError as error:
+        logger.critical("can't start: %s", error)
+        rclpy.try_shutdown()
+        return 2
+    ros_log.use(node.get_logger())
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if "--autostart" in remove_ros_args(args):
+            node.bring_up()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except RCLError:
+        if rclpy.ok():  # else the context ended under a wait
+            raise
+    finally:
+        # A Ctrl-C in the terminal of `ros2 launch` arrives twice: from the terminal and from launch.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        node.free()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
