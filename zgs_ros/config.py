@@ -224,6 +224,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "clustering.positions": 384,
         "clip.model": "zgs-mini-clip",
         "clip.pretrained": "bundled",
+        "clip.masked_blocks": 1,
         "labeling.vocabulary": "synthetic",
     },
 }
