@@ -121,10 +121,14 @@ class Process:
         """Exit code of a process that ends by itself."""
         return self._process.wait(timeout)
 
-    def stop(self, timeout: float = 60.0) -> int:
-        """Presses Ctrl-C, which a terminal sends to the whole group; returns the exit code."""
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, which a terminal sends to the whole group."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGINT)
+
+    def stop(self, timeout: float = 60.0) -> int:
+        """Presses Ctrl-C; returns the exit code."""
+        self.interrupt()
         try:
             return self._process.wait(timeout)
         finally:

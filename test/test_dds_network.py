@@ -237,3 +237,23 @@ def _copy_package(source: Path, target: Path) -> None:
     for name in ("__init__.py", "dds/__init__.py", "dds/types.py"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((source / name).read_bytes())
+
+
+@pytest.mark.parametrize("missing", ["cyclonedds", "rosbags"])
+def test_without_its_libraries_the_command_says_how_to_get_them(missing: str) -> None:
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; from zgs_ros.cli import app; app(['watch'])"
+    )
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "zgs: zgs_ros.dds needs the packages cyclonedds and rosbags" in done.stderr
+    assert "pip install 'zgs_ros[dds]'" in done.stderr
+    assert "no wheel for aarch64; build it against the library of a ROS install" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -248,3 +251,35 @@ def _segments(node: Node, height: int, width: int) -> Any:
     header = messages.header(node.types, 5, "camera")
     empty = Segmentation(np.zeros((height, width), np.uint16), ())
     return messages.segment_array(node.types, header, empty, 0.0)
+
+
+ROUNDS = """
+from dds_support import DOMAIN
+from zgs_ros.dds import node
+from zgs_ros.dds.network import Network
+
+types = node.TypeSupport("jazzy")  # once: reading them takes a while
+node.TypeSupport = lambda distro: types
+network = Network(DOMAIN, loopback_only=True)
+for _ in range(25):
+    with node.Node("first", network=network):
+        second = node.Node("second", network=network)
+    for _ in range(3):
+        with node.Node("third", network=network) as third:
+            third.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
+    second.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_survives_nodes_that_close_while_others_go_on() -> None:
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", ROUNDS],
+        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -273,6 +273,23 @@ def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventua
         peer.close()
 
 
+def test_closing_publishes_the_frame_in_work(
+    make_robot: Callable[..., Robot], eventually: Eventually
+) -> None:
+    robot = make_robot()
+    got = robot.listen("segments", eventually)
+    robot.release.clear()
+    robot.camera.publish(robot.image())
+    eventually(lambda: robot.worked, "the image in work")
+    closing = threading.Thread(target=robot.peer.close)
+    closing.start()
+    robot.release.set()
+    closing.join(10)
+    eventually(lambda: got, "its segments")
+    assert robot.counts.processed == 1
+    assert robot.counts.rejections == 0
+
+
 def _images(folder: Any, count: int = 3) -> Any:
     for number in range(count):
         pixels = np.full((48, 64, 3), 60 * number, np.uint8)

@@ -118,6 +118,24 @@ def test_node_runs_without_the_launch_file(ros: Ros) -> None:
     assert "Traceback" not in process.text
 
 
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        (["--params-file", "BROKEN"], "zgs_node: failed to initialize rcl: Couldn't parse"),
+        (["--nonsense"], "unknown among --ros-args: ['--nonsense']"),
+    ],
+)
+def test_impossible_ros_arguments_are_refused_in_a_line(
+    ros: Ros, tmp_path: Path, argument: list[str], reason: str
+) -> None:
+    (tmp_path / "BROKEN").write_text("zgs: [")
+    given = [str(tmp_path / "BROKEN") if part == "BROKEN" else part for part in argument]
+    done = ros.run("ros2", "run", "zgs_ros", "zgs_node", "--ros-args", *given)
+    assert reason in done.stdout
+    assert "Traceback" not in done.stdout
+    assert done.returncode == 2
+
+
 def test_crashing_cv_bridge_does_not_take_the_node_down(
     ros_workspace: Path, ros_models: dict[str, str], tmp_path: Path
 ) -> None:

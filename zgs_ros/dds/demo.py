@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zgs_ros.dds.peer import MINI_HINT
 from zgs_ros.dds.watch import NoResult
 
 DOMAINS = range(1, 100)
@@ -69,7 +68,7 @@ def run(options: DemoOptions) -> None:
     logger.info("starting a synthetic camera, the node (profile %s) and a viewer", options.profile)
     logger.info("their logs, pictures and segments.jsonl are in %s", options.out)
     if options.profile == "mini":
-        logger.info(MINI_HINT)
+        logger.info("the bundled mini models only know this synthetic world")
     with ExitStack() as stack:
         logs = {name: options.out / f"{name}.log" for name in ("camera", "node")}
         camera_process = stack.enter_context(_process(camera, logs["camera"]))

@@ -122,14 +122,13 @@ class Subscription:
         return len(self._reader.get_matched_publications())
 
     def deliver(self) -> None:
-        """Hands all samples that are there to the callback; an exception costs its sample."""
-        while samples := raw.take(self._reader, _SAMPLES_PER_TAKE):
-            for cdr in samples:
-                try:
-                    self._callback(self._types.deserialize(cdr, self.type_name))
-                except Exception as error:
-                    text = f"{self.topic}: a message is left out: {error}"
-                    self._log.log(logging.ERROR, "callback", text, exc_info=True)
+        """Hands the next samples to the callback; an exception costs its sample."""
+        for cdr in raw.take(self._reader, _SAMPLES_PER_TAKE):
+            try:
+                self._callback(self._types.deserialize(cdr, self.type_name))
+            except Exception as error:
+                text = f"{self.topic}: a message is left out: {error}"
+                self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
 
 class Node:
@@ -160,7 +159,6 @@ class Node:
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
         self._topics: dict[tuple[str, str], Topic[Any]] = {}
-        self._publishers: list[Publisher] = []
         self._subscriptions: list[Subscription] = []
         self._writers: list[DataWriter] = []
         self._readers: list[DataReader] = []
@@ -273,6 +271,7 @@ class Node:
         key = (name, type_name)
         if key not in self._topics:
             self._topics[key] = Topic(self._participant, name, self.types.idl_type(type_name))
+            raw.keep_type(self._topics[key])
         return self._topics[key]
 
     def _announce(self) -> None:

@@ -19,7 +19,6 @@ from zgs_ros.streaming.stream import BatchSegmenter, SegmentationStream, StreamS
 
 NODE_NAME = "zgs"
 IMAGE_TOPIC = "/camera/image_raw"
-MINI_HINT = "the mini models only know the synthetic world; choose another profile for real images"
 DIAGNOSTICS_SECONDS = 1.0
 STATUS_SECONDS = 5.0
 
@@ -125,10 +124,10 @@ class Peer:
         return describe(self.stream.statistics.snapshot(), self._outputs.wanted())
 
     def close(self) -> None:
-        """Leaves the graph and finishes the frame in work."""
-        self.node.close()
+        """Finishes and publishes the frame in work, then leaves the graph."""
         if hasattr(self, "stream"):
             self.stream.stop()
+        self.node.close()
 
     def _subscribe(self, topic: str, transport: str) -> Any:
         kind, topic = (

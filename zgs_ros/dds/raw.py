@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 from cyclonedds._clayer import ddspy_take
@@ -10,6 +11,7 @@ from cyclonedds.core import InstanceState, SampleState, ViewState
 from cyclonedds.internal import DDS
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
 
 RETCODE_TIMEOUT = -10
 
@@ -26,11 +28,13 @@ class _Sample(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
+_library = DDS._dll_handle
+
 # Through ctypes instead of the binding's own write: that one keeps the GIL while the data are sent.
-_dds_write = DDS._dll_handle.dds_write
+_dds_write = _library.dds_write
 _dds_write.argtypes = (ctypes.c_int32, ctypes.c_void_p)
 _dds_write.restype = ctypes.c_int32
-_dds_delete = DDS._dll_handle.dds_delete
+_dds_delete = _library.dds_delete
 _dds_delete.argtypes = (ctypes.c_int32,)
 _dds_delete.restype = ctypes.c_int32
 
@@ -57,6 +61,20 @@ def take(reader: DataReader, limit: int = 1) -> list[bytes]:
     if isinstance(samples, int):
         raise DdsError(f"DDS could not read (return code {samples})")
     return [data for data, info in samples if info.valid_data]
+
+
+def keep_type(topic: Topic[Any]) -> None:
+    """Keeps a topic's type in memory until the process ends.
+
+    Python types share one entry of Cyclone DDS's instance table among all topics without a key. It
+    points to the type of the topic that was used first, and so must not outlive it: a process in
+    which one node closes while another goes on would crash.
+    """
+    if not hasattr(_library, "dds_get_entity_sertype"):
+        return  # Cyclone DDS 0.10, which gives no access to it
+    sertype = ctypes.c_void_p()
+    if _library.dds_get_entity_sertype(ctypes.c_int32(topic._ref), ctypes.byref(sertype)) == 0:
+        _library.ddsi_sertype_ref(sertype)
 
 
 def delete(entity: DDS) -> None:

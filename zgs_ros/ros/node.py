@@ -328,8 +328,11 @@ def main(args: list[str] | None = None) -> int:
     """
     try:
         rclpy.init(args=args)
-    except RCLError as error:  # a params file that is no YAML, a malformed argument
+    except RCLError as error:  # such as a params file that is no YAML
         print(f"zgs_node: {error}", file=sys.stderr)
+        return 2
+    except rclpy_implementation.UnknownROSArgsError as error:
+        print(f"zgs_node: unknown among --ros-args: {error}", file=sys.stderr)
         return 2
     ros_log = forward_logging(rclpy.logging.get_logger("zgs"))
     try:
