@@ -34,7 +34,8 @@ touch "$venv/COLCON_IGNORE"
 say "Installing the models' libraries into $venv"
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 # cyclonedds, for `zgs camera` and the like, has no wheel for every machine; the node does without.
-"${pip[@]}" "$project[dds]" || "${pip[@]}" "$project"
+# colcon builds with setuptools up to 79.
+"${pip[@]}" "$project[dds]" "setuptools<80" || "${pip[@]}" "$project" "setuptools<80"
 "$venv/bin/python" -c 'import colcon_cmake, colcon_ros' 2>/dev/null ||
   "${pip[@]}" colcon-common-extensions
 

@@ -227,7 +227,7 @@ def _is_sourced() -> bool:
 def _setup_file() -> Path | None:
     found = sorted(Path("/opt/ros").glob("*/setup.bash"))
     wanted = [path for path in found if path.parent.name == os.environ.get("ROS_DISTRO")]
-    return (wanted or found or [None])[-1]
+    return next(reversed(wanted or found), None)
 
 
 @cache
