@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,18 @@ def ros_workspace(pytestconfig: pytest.Config) -> Path:
     if problem := ros_support.find_problem():
         pytest.skip(problem)
     return ros_support.build_workspace(Path(pytestconfig.cache.mkdir("ros_workspace")))
+
+
+@pytest.fixture(scope="module", params=ros_support.RMWS)
+def ros(
+    request: pytest.FixtureRequest, ros_workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ros_support.Ros]:
+    """ROS under each middleware in turn, for all tests of a module."""
+    found = ros_support.Ros(ros_workspace, request.param, tmp_path_factory.mktemp(request.param))
+    if not found.has_middleware:
+        pytest.skip(f"{request.param} is not installed")
+    with found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A robot around the node, for the tests: `ros_client.py TASK OPTIONS_AS_JSON` prints JSON."""
+"""A robot around the node, for the tests: does a task per line of JSON on its standard input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import array
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import cv2
@@ -14,9 +16,13 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from ros_process import ANSWER, PATIENCE
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -24,6 +30,8 @@ from zgs_ros.msg import SegmentArray
 from zgs_ros.ros.convert import BRIDGED, bridged_decode
 from zgs_ros.srv import QuerySegments, SegmentImage
 from zgs_ros.streaming.images import decode
+
+CAMERA = "/camera/image_raw"
 
 HEIGHT, WIDTH = 96, 128
 
@@ -68,33 +76,20 @@ def compressed_message(node: Node) -> CompressedImage:
 
 
 def start_camera(node: Node, options: dict[str, Any]) -> None:
-    """Publishes at a rate; every `broken`-th image is a bad one."""
+    """Publishes at a rate."""
     compressed = options.get("compressed", False)
-    topic = options.get("topic", "/camera/image_raw") + ("/compressed" if compressed else "")
+    topic = options.get("topic", CAMERA) + ("/compressed" if compressed else "")
     qos = qos_profile_sensor_data if options.get("best_effort") else QoSProfile(depth=1)
     publisher = node.create_publisher(CompressedImage if compressed else Image, topic, qos)
-    every = options.get("broken", 0)
-    count = 0
-
-    def publish() -> None:
-        nonlocal count
-        count += 1
-        if compressed:
-            publisher.publish(compressed_message(node))
-        elif every and count % every:
-            publisher.publish(image_message(node, **BROKEN[count // every % len(BROKEN)]))
-        else:
-            publisher.publish(image_message(node))
-
-    node.create_timer(1.0 / options.get("rate", 10.0), publish)
+    message = compressed_message if compressed else image_message
+    node.create_timer(1.0 / options.get("rate", 10.0), lambda: publisher.publish(message(node)))
 
 
-def camera(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+def camera(node: Node, options: dict[str, Any]) -> None:
     """Publishes until it is ended."""
     start_camera(node, options)
     print("publishing", flush=True)
     rclpy.spin(node)
-    return {}
 
 
 def watch(node: Node, options: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +99,11 @@ def watch(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     seconds to wait at most.
     """
     start_camera(node, options)
+    return listen(node, options)
+
+
+def listen(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Collects what the node publishes."""
     topics = options.get("topics", ["segments"])
     wanted = options.get("results", 3)
     name = options.get("node", "/zgs")
@@ -114,15 +114,49 @@ def watch(node: Node, options: dict[str, Any]) -> dict[str, Any]:
 
     for topic in topics:
         kind, path = (
-            (DiagnosticArray, topic)
-            if topic == "/diagnostics"
-            else (OUTPUTS[topic], f"{name}/{topic}")
+            (DiagnosticArray, topic) if topic[0] == "/" else (OUTPUTS[topic], f"{name}/{topic}")
         )
         node.create_subscription(kind, path, collect(topic), 10)
-    end = time.monotonic() + options.get("seconds", 30.0)
-    while time.monotonic() < end and any(len(found) < wanted for found in seen.values()):
-        rclpy.spin_once(node, timeout_sec=0.1)
+    spin_until(
+        node,
+        lambda: all(len(found) >= wanted for found in seen.values()),
+        options.get("seconds", PATIENCE / 2),
+    )
     return seen
+
+
+def flood(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Publishes images, five of six of them broken, as fast as it can.
+
+    Returns the first diagnostics after so many `frames` of them came in and none is in work.
+    """
+    publisher = node.create_publisher(Image, CAMERA, 1)
+    results: list[dict[str, Any]] = []
+    reports: list[dict[str, Any]] = []
+    node.create_subscription(SegmentArray, "/zgs/segments", results.append, 10)
+    node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: reports.append(describe(message)), 10
+    )
+
+    def received() -> int:
+        return int(reports[-1]["received"]) if reports else 0
+
+    spin_until(node, lambda: bool(reports))
+    enough = received() + options["frames"]
+    for changes in cycle([*BROKEN, {}]):
+        publisher.publish(image_message(node, **changes))
+        rclpy.spin_once(node, timeout_sec=0)
+        if received() >= enough and results:
+            break
+    spin_until(node, lambda: reports[-1]["pending"] == "0")
+    return reports[-1]
+
+
+def spin_until(node: Node, condition: Callable[[], bool], seconds: float = PATIENCE / 2) -> None:
+    """Spins until a condition holds or the time is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        rclpy.spin_once(node, timeout_sec=0.1)
 
 
 def describe(message: Any) -> dict[str, Any]:
@@ -191,6 +225,23 @@ def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     return {"success": done}
 
 
+def get_parameters(node: Node, options: dict[str, Any]) -> dict[str, Any]:
+    """Values of parameters by name."""
+    names = options["names"]
+    request = GetParameters.Request(names=names)
+    response = call(node, GetParameters, f"{options.get('node', '/zgs')}/get_parameters", request)
+    return dict(zip(names, map(parameter_value_to_python, response.values), strict=True))
+
+
+def set_parameter(node: Node, options: dict[str, Any]) -> str:
+    """Sets a parameter to what `ros2 param set` takes a text for; "" or the reason against it."""
+    value = get_parameter_value(options["value"])
+    request = SetParameters.Request(parameters=[Parameter(name=options["name"], value=value)])
+    [result] = call(node, SetParameters, "/zgs/set_parameters", request).results
+    assert result.successful == (result.reason == ""), result
+    return str(result.reason)
+
+
 def simulated(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     """As `watch`, with a /clock that runs `speed` times as fast as time itself, from zero."""
     publisher = node.create_publisher(Clock, "/clock", 10)
@@ -223,25 +274,47 @@ def decoders(node: Node, options: dict[str, Any]) -> dict[str, bool]:
 
 def call(node: Node, kind: Any, name: str, request: Any) -> Any:
     client = node.create_client(kind, name)
-    assert client.wait_for_service(20.0), f"there is no service {name}"
+    assert client.wait_for_service(PATIENCE / 2), f"there is no service {name}"
     future = client.call_async(request)
-    rclpy.spin_until_future_complete(node, future, timeout_sec=60.0)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE / 2)
     assert future.done(), f"{name} did not answer"
     return future.result()
 
 
 TASKS = {
     task.__name__: task
-    for task in (camera, watch, simulated, segment_image, query, transitions, decoders)
+    for task in (
+        camera,
+        watch,
+        listen,
+        flood,
+        simulated,
+        segment_image,
+        query,
+        transitions,
+        get_parameters,
+        set_parameter,
+        decoders,
+    )
 }
+
+
+def do(task: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A task's answer or error; every task gets a node of its own."""
+    node = Node("test_client")
+    try:
+        return {"value": TASKS[task](node, options)}
+    except Exception:
+        return {"error": traceback.format_exc()}
+    finally:
+        node.destroy_node()
 
 
 def main() -> None:
     rclpy.init()
-    node = Node("test_client")
     try:
-        answer = TASKS[sys.argv[1]](node, json.loads(sys.argv[2]))
-        print(json.dumps(answer))
+        for line in sys.stdin:
+            print(ANSWER + json.dumps(do(**json.loads(line))), flush=True)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

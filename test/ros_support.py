@@ -1,4 +1,4 @@
-"""Real ROS 2 for the tests: where it is, this package built for it, and processes that use it."""
+"""Real ROS 2 for the tests: where it is, this package built for it, and nodes and tools at work."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
+from ros_process import PATIENCE, Process, Robot
 
 ROOT = Path(__file__).parents[1]
 CLIENT = Path(__file__).with_name("ros_client.py")
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
+DOMAINS = range(70, 100)
 SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "scripts", "launch", "config", "zgs_ros")
 
 NEEDED = "import rclpy, launch_ros, ros2cli, colcon_ros, catkin_pkg, em, lark"
@@ -43,16 +44,15 @@ def find_problem() -> str:
 def ros_environment(workspace: Path | None = None, rmw: str = RMWS[0]) -> dict[str, str]:
     """Environment of a shell that sourced ROS and a workspace, kept to this machine."""
     setup = workspace / "install" / "setup.bash" if workspace else _setup_file()
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     logs = workspace / "ros_log" if workspace else Path("/tmp")
     return {
         **(os.environ if _is_sourced() and not workspace else _sourced(str(setup))),
         "RMW_IMPLEMENTATION": rmw,
-        "ROS_DOMAIN_ID": str(71 + int(worker) % 5),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(logs),
         "RCUTILS_COLORIZED_OUTPUT": "0",
         "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",  # several processes share what cores there are
     }
 
 
@@ -82,69 +82,8 @@ def build_workspace(folder: Path) -> Path:
     return folder
 
 
-class Process:
-    """A process of its own session whose output is kept.
-
-    Args:
-        command: Program and arguments.
-        env: Its environment.
-        output: File for stdout and stderr.
-    """
-
-    def __init__(self, command: list[str], env: dict[str, str], output: Path) -> None:
-        self._output = output
-        self._process = subprocess.Popen(
-            command,
-            env=env,
-            stdout=output.open("w"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    @property
-    def text(self) -> str:
-        """What it wrote so far."""
-        return self._output.read_text(errors="replace")
-
-    @property
-    def memory(self) -> int:
-        """Resident bytes of it and the processes that it started."""
-        family = psutil.Process(self._process.pid)
-        return sum(p.memory_info().rss for p in [family, *family.children(recursive=True)])
-
-    def wait_for(self, text: str, timeout: float = 180.0) -> None:
-        """Waits until it wrote a text."""
-        wait_until(lambda: text in self.text or self._process.poll() is not None, timeout, self)
-        assert text in self.text, f"it ended without {text!r}:\n{self.text}"
-
-    def wait(self, timeout: float = 180.0) -> int:
-        """Exit code of a process that ends by itself."""
-        return self._process.wait(timeout)
-
-    def interrupt(self) -> None:
-        """Presses Ctrl-C, which a terminal sends to the whole group."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGINT)
-
-    def stop(self, timeout: float = 60.0) -> int:
-        """Presses Ctrl-C; returns the exit code."""
-        self.interrupt()
-        try:
-            return self._process.wait(timeout)
-        finally:
-            self.kill()
-
-    def kill(self) -> None:
-        """Ends whatever is left of its session."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._process.wait(10)
-
-
 class Ros:
-    """A workspace under one middleware.
+    """A workspace under one middleware, on a domain of its own; for a `with` block.
 
     Args:
         workspace: What `build_workspace` returned.
@@ -156,6 +95,19 @@ class Ros:
         self.env = ros_environment(workspace, rmw)
         self._folder = folder
         self._started = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> Ros:
+        domain = str(self._open.enter_context(own_domain()))
+        self.env["ROS_DOMAIN_ID"] = domain
+        daemon = ["_ros2_daemon", "--rmw-implementation", self.env["RMW_IMPLEMENTATION"]]
+        # What `ros2` starts by itself, here as a process that ends with the tests.
+        self._daemon = self._open.enter_context(self.process(*daemon, "--ros-domain-id", domain))
+        self._robot = Robot(self._open.enter_context(self.process(sys.executable, str(CLIENT))))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
 
     @property
     def has_middleware(self) -> bool:
@@ -164,7 +116,7 @@ class Ros:
         name = self.env["RMW_IMPLEMENTATION"]
         return any((Path(prefix) / "share" / name).is_dir() for prefix in prefixes)
 
-    def run(self, *command: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself; its stderr goes to stdout."""
         return subprocess.run(
             command,
@@ -172,20 +124,25 @@ class Ros:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 
-    def ros2(self, *arguments: str, timeout: float = 120.0) -> str:
-        """Output of `ros2 ...`."""
-        return self.run("ros2", *arguments, timeout=timeout).stdout
+    def ros2(self, *arguments: str) -> str:
+        """Output of `ros2 ...`, which looks at what the daemon saw, as in a user's terminal."""
+        self._daemon.wait_for("Serving XML-RPC")
+        return self.run("ros2", *arguments).stdout
 
-    def client(self, task: str, timeout: float = 180.0, **options: Any) -> Any:
-        """Answer of a task of test/ros_client.py, which runs as a process of its own."""
-        command = [sys.executable, str(CLIENT), task, json.dumps(options)]
-        done = self.run(*command, timeout=timeout)
-        assert done.returncode == 0, done.stdout
-        return json.loads([line for line in done.stdout.splitlines() if line[:1] == "{"][-1])
+    def shows(self, texts: Iterable[str], *arguments: str) -> bool:
+        """Whether `ros2 ...` shows all the texts sooner or later: discovery takes its time."""
+        end = time.monotonic() + PATIENCE
+        while not all(text in (shown := self.ros2(*arguments)) for text in texts):
+            assert time.monotonic() < end, f"not {texts} but:\n{shown}"
+        return True
+
+    def ask(self, task: str, **options: Any) -> Any:
+        """Answer to a task of test/ros_client.py."""
+        return self._robot.ask(task, **options)
 
     @contextmanager
     def process(self, *command: str) -> Iterator[Process]:
@@ -207,17 +164,24 @@ class Ros:
     @contextmanager
     def camera(self, **options: Any) -> Iterator[Process]:
         """A camera that publishes until it is ended."""
-        command = [sys.executable, str(CLIENT), "camera", json.dumps(options)]
-        with self.process(*command) as process:
+        with self.process(sys.executable, str(CLIENT)) as process:
+            process.write(json.dumps({"task": "camera", "options": options}))
+            process.wait_for("publishing")
             yield process
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, process: Process) -> None:
-    """Waits for a condition; shows the process's output where it does not come true."""
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"not within {timeout:g} s:\n{process.text}"
-        time.sleep(0.1)
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain that no other run of these tests on this machine uses now."""
+    for domain in DOMAINS:
+        with Path(tempfile.gettempdir(), f"zgs_ros_test_domain_{domain}").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain
+            return
+    raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
 
 
 def _is_sourced() -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ros_support import RMWS, Ros, wait_until
+from ros_support import Ros
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
 
@@ -25,14 +26,9 @@ ARGUMENTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def ros(ros_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Ros:
-    return Ros(ros_workspace, RMWS[0], tmp_path_factory.mktemp("launch"))
-
-
-def parameter(ros: Ros, name: str, node: str = "/zgs") -> str:
-    shown = ros.ros2("param", "get", "--no-daemon", "--spin-time", "2", node, name)
-    return shown.strip().splitlines()[-1].partition("value is: ")[2]
+def parameters(ros: Ros, *names: str) -> dict[str, Any]:
+    """Values of the node's parameters, as soon as it is there."""
+    return dict(ros.ask("get_parameters", names=names))
 
 
 def test_every_argument_is_documented(ros: Ros) -> None:
@@ -62,29 +58,31 @@ def test_params_file_wins_over_defaults_and_arguments_over_both(ros: Ros, tmp_pa
     file.write_text(
         "zgs:\n  ros__parameters: {profile: fast, max_rate: 3, device: cpu, clip: {sigma: 2.5}}\n"
     )
-    with ros.launched(params_file=str(file), max_rate="4.0", autostart="false") as process:
-        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
-        assert parameter(ros, "max_rate") == "4.0"
-        assert parameter(ros, "clip.sigma") == "2.5"
-        assert parameter(ros, "device") == "cpu"
-        assert parameter(ros, "dino.stride") == "8"  # of the file's profile
-        shown = ros.ros2("lifecycle", "get", "--no-daemon", "--spin-time", "2", "/zgs")
-        assert shown.strip().endswith("unconfigured [1]")
+    with ros.launched(params_file=str(file), max_rate="4.0", autostart="false"):
+        expected = {
+            "profile": "fast",
+            "max_rate": 4.0,
+            "clip.sigma": 2.5,
+            "device": "cpu",
+            "dino.stride": 8,  # of the file's profile
+        }
+        assert parameters(ros, *expected) == expected
+        assert ros.shows({"unconfigured [1]"}, "lifecycle", "get", "/zgs")
 
 
 def test_namespace_and_topic_place_the_node(ros: Ros, ros_models: dict[str, str]) -> None:
     given = {"namespace": "robot1", "image_topic": "/robot1/front/image", **ros_models}
     with ros.launched(device="cpu", image_transport="compressed", **given) as process:
         process.wait_for("listens to /robot1/front/image/compressed")
-        seen = ros.client("watch", topic="/robot1/front/image", compressed=True, node="/robot1/zgs")
+        seen = ros.ask("watch", topic="/robot1/front/image", compressed=True, node="/robot1/zgs")
         assert len(seen["segments"]) >= 3
 
 
 def test_shipped_params_file_is_understood(ros: Ros, ros_workspace: Path) -> None:
     [file] = ros_workspace.glob("install/zgs_ros/share/zgs_ros/config/segment.yaml")
-    with ros.launched(params_file=str(file), autostart="false", profile="fast") as process:
-        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
-        assert parameter(ros, "clip.model") == "ViT-B-16"
+    with ros.launched(params_file=str(file), autostart="false", profile="fast"):
+        expected = {"profile": "fast", "clip.model": "ViT-B-16"}
+        assert parameters(ros, *expected) == expected
 
 
 def test_misspelt_parameter_ends_the_node_and_names_it(ros: Ros, tmp_path: Path) -> None:
@@ -100,13 +98,9 @@ def test_misspelt_parameter_ends_the_node_and_names_it(ros: Ros, tmp_path: Path)
 def test_failed_configuration_says_why_and_what_to_do(ros: Ros, ros_models: dict[str, str]) -> None:
     with ros.launched(device="cuda:99", **ros_models) as process:
         process.wait_for("can't be configured")
-        shown = ros.ros2("lifecycle", "get", "--no-daemon", "--spin-time", "2", "/zgs")
-        assert shown.strip().endswith("unconfigured [1]")
-        ros.ros2("param", "set", "--no-daemon", "--spin-time", "2", "/zgs", "device", "cpu")
-        assert ros.client("transitions", labels=["configure", "activate"])["success"] == [
-            True,
-            True,
-        ]
+        assert ros.shows({"unconfigured [1]"}, "lifecycle", "get", "/zgs")
+        assert ros.ask("set_parameter", name="device", value="cpu") == ""
+        assert ros.ask("transitions", labels=["configure", "activate"])["success"] == [True, True]
     assert process.text.count("PyTorch sees") == 1
 
 
@@ -114,7 +108,7 @@ def test_node_runs_without_the_launch_file(ros: Ros) -> None:
     with ros.process(
         "ros2", "run", "zgs_ros", "zgs_node", "--ros-args", "-p", "profile:=fast"
     ) as process:
-        wait_until(lambda: parameter(ros, "profile") == "fast", 60, process)
+        assert parameters(ros, "profile") == {"profile": "fast"}
     assert "Traceback" not in process.text
 
 
@@ -137,15 +131,14 @@ def test_impossible_ros_arguments_are_refused_in_a_line(
 
 
 def test_crashing_cv_bridge_does_not_take_the_node_down(
-    ros_workspace: Path, ros_models: dict[str, str], tmp_path: Path
+    ros: Ros, ros_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cv_bridge").mkdir()
     (tmp_path / "cv_bridge" / "__init__.py").write_text("import os\n\nos.abort()\n")
-    ros = Ros(ros_workspace, RMWS[0], tmp_path)
-    ros.env["PYTHONPATH"] = f"{tmp_path}:{ros.env['PYTHONPATH']}"
+    monkeypatch.setitem(ros.env, "PYTHONPATH", f"{tmp_path}:{ros.env['PYTHONPATH']}")
     with ros.launched(device="cpu", **ros_models) as process:
         process.wait_for("listens to")
-        assert ros.client("watch", results=1)["segments"]
+        assert ros.ask("watch", results=1)["segments"]
     assert process.text.count("images are decoded without cv_bridge") == 1
 
 
@@ -153,5 +146,5 @@ def test_cv_bridge_and_the_own_decoder_agree(ros: Ros) -> None:
     problem = ros.run(sys.executable, "-c", "import cv_bridge").stdout
     if problem:
         pytest.skip(f"cv_bridge does not work here: {problem.splitlines()[-1]}")
-    agree = ros.client("decoders")
+    agree = ros.ask("decoders")
     assert agree == dict.fromkeys(agree, True) != {}

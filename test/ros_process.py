@@ -1,0 +1,132 @@
+"""Processes of the tests with ROS 2: started, listened to, and ended with all that they started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PATIENCE = 300.0
+"""Seconds after which a test gives up: only a failure takes as long, on however slow a machine."""
+
+ANSWER = "answer: "
+
+
+class Process:
+    """A process of its own session whose output is kept.
+
+    Args:
+        command: Program and arguments.
+        env: Its environment.
+        output: File for stdout and stderr.
+    """
+
+    def __init__(self, command: list[str], env: dict[str, str], output: Path) -> None:
+        self._output = output
+        with output.open("w") as file:
+            self._process = subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        """What it wrote so far."""
+        return self._output.read_text(errors="replace")
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes of it and the processes that it started."""
+        family = psutil.Process(self._process.pid)
+        return sum(p.memory_info().rss for p in [family, *family.children(recursive=True)])
+
+    def has_ended(self) -> bool:
+        """Whether it ended, by itself or not."""
+        return self._process.poll() is not None
+
+    def wait_for(self, text: str) -> None:
+        """Waits until it wrote a text."""
+        wait_until(lambda: text in self.text or self.has_ended(), self)
+        assert text in self.text, f"it ended without {text!r}:\n{self.text}"
+
+    def wait(self) -> int:
+        """Exit code of a process that ends by itself."""
+        return self._process.wait(PATIENCE)
+
+    def write(self, line: str) -> None:
+        """Hands it a line on its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, which a terminal sends to the whole group."""
+        if not self.has_ended():
+            os.killpg(self._process.pid, signal.SIGINT)
+
+    def stop(self) -> int:
+        """Presses Ctrl-C; returns the exit code."""
+        self.interrupt()
+        try:
+            return self._process.wait(PATIENCE)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends whatever is left of its session."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        else:
+            self._process.wait(10)
+        if self._process.stdin:
+            self._process.stdin.close()
+
+
+class Robot:
+    """test/ros_client.py as a process that does one task after the other.
+
+    Args:
+        process: It, freshly started.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._asked = 0
+
+    def ask(self, task: str, **options: Any) -> Any:
+        """Answer to a task, a function of test/ros_client.py."""
+        self._process.write(json.dumps({"task": task, "options": options}))
+        self._asked += 1
+        wait_until(
+            lambda: len(self._answers()) == self._asked or self._process.has_ended(), self._process
+        )
+        answer = json.loads(self._answers()[self._asked - 1])
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
+
+    def _answers(self) -> list[str]:
+        lines = self._process.text.splitlines(keepends=True)
+        whole = [line for line in lines if line.startswith(ANSWER) and line.endswith("\n")]
+        return [line.removeprefix(ANSWER) for line in whole]
+
+
+def wait_until(condition: Callable[[], bool], process: Process) -> None:
+    """Waits for a condition; shows the process's output where it does not come true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"not within {PATIENCE:g} s:\n{process.text}"
+        time.sleep(0.02)
