@@ -20,8 +20,14 @@ from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embedding
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.merging import Description, Region, merge_siblings
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
-from zgs_ros.oversegmentation.refinement import place_on_pixels, refine, soft_assignment
+from zgs_ros.oversegmentation.refinement import (
+    place_on_pixels,
+    refine,
+    soft_assignment,
+    squared_distances,
+)
 from zgs_ros.oversegmentation.tree import SegmentTree, build_tree
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
 
@@ -158,9 +164,14 @@ class Segmenter:
         centroids = torch.from_numpy(np.stack([leaf.centroid for leaf in leaves])).to(
             features.device
         )
-        grid = soft_assignment(features, centroids, settings.temperature)
         size = (pixels.shape[-2], pixels.shape[-1])
-        maps = place_on_pixels(grid, size, self._dino.patch, self._dino.stride)
+        patches = (size, self._dino.patch, self._dino.stride)
+        if settings.method == "crf":
+            energies = place_on_pixels(squared_distances(features, centroids), *patches)
+            maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
+        else:
+            grid = soft_assignment(features, centroids, settings.temperature)
+            maps = place_on_pixels(grid, *patches)
         radius = settings.radius if settings.method == "guided" else 0
         labels = refine(maps, pixels, image, radius, settings.epsilon, settings.min_area)
         return {leaves[i].id: labels == i for i in np.unique(labels)}

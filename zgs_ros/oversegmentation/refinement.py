@@ -23,9 +23,14 @@ def soft_assignment(features: Tensor, centroids: Tensor, temperature: float) -> 
     Returns:
         (segments, rows, columns), summing to 1 over segments.
     """
+    return (-squared_distances(features, centroids) / temperature).softmax(dim=0)
+
+
+def squared_distances(features: Tensor, centroids: Tensor) -> Tensor:
+    """(segments, rows, columns): |f - centroid|^2 of (rows, columns, width) and (segments, width)."""
     rows, columns, width = features.shape
     distances = torch.cdist(features.reshape(-1, width), centroids) ** 2
-    return (-distances / temperature).softmax(dim=1).T.reshape(-1, rows, columns)
+    return distances.T.reshape(-1, rows, columns)
 
 
 def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int) -> Tensor:
