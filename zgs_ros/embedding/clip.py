@@ -14,6 +14,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.embedding.continuations import embed_continuations
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
 
 TEXT_BATCH = 256
@@ -123,6 +124,19 @@ class ClipEmbedder:
         if not batches:
             return np.zeros((0, self.dimensions), np.float32)
         return _unit(torch.cat(batches)).cpu().numpy()
+
+    @torch.no_grad()
+    def embed_continuations(self, texts: Sequence[str], groups: Sequence[int]) -> Tensor:
+        """As `embed_texts`, but faster for texts of which many begin alike.
+
+        Args:
+            texts: At least one.
+            groups: Number of each text's group, from 0 on without gaps; texts of a group begin alike.
+
+        Returns:
+            float32 (texts, dimensions) of unit norm, on the model's device.
+        """
+        return embed_continuations(self._model, self._tokenizer, texts, groups)
 
     def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""

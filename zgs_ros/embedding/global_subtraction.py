@@ -26,8 +26,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional
 
-Heads = tuple[Tensor, Tensor, Tensor]
-"""Queries, keys and values, each (batch, heads, tokens, head width)."""
+from zgs_ros.embedding.blocks import Heads, finish_block, project_heads
 
 
 def subtraction_weight(saliency: Tensor, sigma: float) -> Tensor:
@@ -88,10 +87,10 @@ def masked_blocks(
             block, tokens, image_of_segment, number == 0, states
         )
         attended = _subtracted_attention(heads, class_context, key_bias, mu, sigma, rows=None)
-        states = _finish_block(block, states, attended)
+        states = finish_block(block, states, attended)
     heads, class_context = _attention_inputs(last, tokens, image_of_segment, not inner, states)
     attended = _subtracted_attention(heads, class_context, key_bias, mu, sigma, rows=1)
-    return _finish_block(last, states[:, :1], attended)[:, 0]
+    return finish_block(last, states[:, :1], attended)[:, 0]
 
 
 def _attention_inputs(
@@ -102,24 +101,13 @@ def _attention_inputs(
     states: Tensor,
 ) -> tuple[Heads, Tensor]:
     """q, k, v and A_0 V per segment; where the input is `shared`, computed once per image."""
-    heads = _project(block, tokens if shared else states)
+    heads = project_heads(block, tokens if shared else states)
     queries, keys, values = heads
     class_context = functional.scaled_dot_product_attention(queries[:, :, :1], keys, values)
     if shared:
         heads = (queries[image_of_segment], keys[image_of_segment], values[image_of_segment])
         class_context = class_context[image_of_segment]
     return heads, class_context
-
-
-def _project(block: ResidualAttentionBlock, states: Tensor) -> Heads:
-    attention = block.attn
-    projected = functional.linear(
-        block.ln_1(states), attention.in_proj_weight, attention.in_proj_bias
-    )
-    batch, tokens, _ = states.shape
-    shape = (batch, tokens, 3, attention.num_heads, attention.head_dim)
-    queries, keys, values = projected.view(shape).permute(2, 0, 3, 1, 4)
-    return queries, keys, values
 
 
 def _subtracted_attention(
@@ -163,8 +151,3 @@ def saliency(queries: Tensor, keys: Tensor, mu: Tensor) -> Tensor:
     # The class token (mu = 1) keeps both moments above zero; the bound guards their underflow.
     cosines = first / second.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
     return cosines.mean(dim=(1, 2))
-
-
-def _finish_block(block: ResidualAttentionBlock, states: Tensor, attended: Tensor) -> Tensor:
-    states = states + block.ls_1(block.attn.out_proj(attended))
-    return states + block.ls_2(block.mlp(block.ln_2(states)))
