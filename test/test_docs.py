@@ -27,7 +27,7 @@ def test_every_setting_is_explained_in_the_tuning_page() -> None:
 
 def test_the_tuning_page_marks_the_live_settings() -> None:
     text = (DOCS / "tuning.md").read_text()
-    marked = set(re.findall(r"^- `(\w+)` \(\*live\*\)", text, re.M))
+    marked = set(re.findall(r"^- `([\w.]+)` \(\*live\*\)", text, re.M))
     assert marked == {path for path, setting in SETTINGS.items() if setting.live}
 
 

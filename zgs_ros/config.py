@@ -155,6 +155,36 @@ class MergingSettings(_Section):
     )
 
 
+class TrackingSettings(_Section):
+    """Identity over frames."""
+
+    enabled: bool = Field(
+        True,
+        description="Whether things keep a track_id from frame to frame, and labels are smoothed.",
+        json_schema_extra=LIVE,
+    )
+    max_age: Annotated[float, Field(ge=0.0, le=60.0)] = Field(
+        2.0,
+        description="A thing that is out of sight keeps its track_id for this long [s].",
+        json_schema_extra=LIVE,
+    )
+    min_overlap: Annotated[float, Field(ge=0.01, le=1.0)] = Field(
+        0.3,
+        description="Intersection over union from which on two masks can be the same thing.",
+        json_schema_extra=LIVE,
+    )
+    min_similarity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.9,
+        description="Cosine of embeddings from which on they can be, near by, without overlap.",
+        json_schema_extra=LIVE,
+    )
+    smoothing: Annotated[float, Field(ge=0.0, le=60.0)] = Field(
+        2.0,
+        description="Time constant that the labels of a track are averaged over [s]; 0 = not.",
+        json_schema_extra=LIVE,
+    )
+
+
 Profile = Literal["paper", "balanced", "fast", "mini"]
 
 
@@ -184,6 +214,7 @@ class SegmenterSettings(_Section):
 class NodeSettings(SegmenterSettings):
     """The settings of a live node: those of the segmenter and of the stream around it."""
 
+    tracking: TrackingSettings = TrackingSettings()
     image_transport: Literal["raw", "compressed"] = Field(
         "raw", description="Type of the image topic: sensor_msgs/Image or CompressedImage."
     )

@@ -13,6 +13,7 @@ from zgs_ros.config import NodeSettings
 from zgs_ros.dds.network import Network, socket_buffer_warning
 from zgs_ros.dds.node import Node, QosProfile
 from zgs_ros.streaming.clock import SystemClock
+from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.outputs import Outputs, Publishers
 from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import BatchSegmenter, SegmentationStream, StreamSettings
@@ -91,6 +92,7 @@ class Peer:
                 wanted=self._outputs.wanted,
                 clock=self._clock,
                 settings=StreamSettings(settings.max_rate, settings.lazy),
+                enrich=Enrichment(settings, self._clock),
             )
             self.stream.start()
             self._images = self._subscribe(options.image_topic, settings.image_transport)

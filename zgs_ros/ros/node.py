@@ -33,6 +33,7 @@ from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher, bridged_decode
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.parameters import change_settings, declare_settings
 from zgs_ros.srv import QuerySegments, SegmentImage
+from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import BadImage, decode
 from zgs_ros.streaming.outputs import Outputs, Publishers
 from zgs_ros.streaming.services import ServiceError, Services
@@ -77,6 +78,7 @@ class _Loaded:
 
     segmenter: Segmenter
     stream: SegmentationStream
+    enrichment: Enrichment
     outputs: Outputs
     services: Services
 
@@ -183,6 +185,7 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         segmenter = _load_segmenter(settings)
         outputs = Outputs(factory, self._topics, settings)
         services = Services(segmenter, factory, self._decode)
+        enrichment = Enrichment(settings, self)
 
         def publish(result: Result) -> None:
             services.remember(result)
@@ -195,8 +198,9 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
             clock=self,
             settings=StreamSettings(settings.max_rate, settings.lazy),
             decode=self._decode,
+            enrich=enrichment,
         )
-        return _Loaded(segmenter, stream, outputs, services)
+        return _Loaded(segmenter, stream, enrichment, outputs, services)
 
     def _command(self, transition: str) -> str:
         return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
@@ -231,6 +235,7 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
             return SetParametersResult(successful=False, reason=str(error))
         if self._loaded:
             self._loaded.stream.update(max_rate=self._settings.max_rate, lazy=self._settings.lazy)
+            self._loaded.enrichment.settings = self._settings
             self._loaded.outputs.settings = self._settings
         return SetParametersResult(successful=True)
 

@@ -98,6 +98,7 @@ class SegmentationStream:
         clock: Clock of the image stamps, which `max_rate` counts on.
         settings: Rate and laziness, see `update`.
         decode: Message to RGB; raises `BadImage`.
+        enrich: Completes each result before it is published, on the stream's thread.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class SegmentationStream:
         clock: Clock | None = None,
         settings: StreamSettings | None = None,
         decode: Callable[[Any], NDArray[np.uint8]] = decode,
+        enrich: Callable[[Result], Result] = lambda result: result,
     ) -> None:
         self.statistics = Statistics()
         self._segmenter = segmenter
@@ -117,6 +119,7 @@ class SegmentationStream:
         self._clock = clock or SystemClock()
         self._settings = settings or StreamSettings()
         self._decode = decode
+        self._enrich = enrich
         self._log = ThrottledLog(logger)
         self._changed = threading.Condition()
         self._slots: dict[str, _Frame] = {}
@@ -239,11 +242,10 @@ class SegmentationStream:
         began = time.perf_counter()
         frames = [frame for frame in frames if self._decoded(frame)]
         for frame, segmentation in self._segmented(frames):
-            processing_time = time.perf_counter() - began
-            self._deliver(
-                frame,
-                Result(frame.camera, frame.header, frame.image, segmentation, processing_time),
-            )
+            result = self._enriched(frame, segmentation)
+            if result:
+                seconds = time.perf_counter() - began
+                self._deliver(frame, replace(result, processing_time=seconds))
 
     def _is_wanted(self) -> bool:
         try:
@@ -280,6 +282,13 @@ class SegmentationStream:
                 return []
         # One image can fail the whole batch; alone, it costs only itself.
         return [pair for frame in frames for pair in self._segmented([frame])]
+
+    def _enriched(self, frame: _Frame, segmentation: Segmentation) -> Result | None:
+        try:
+            return self._enrich(Result(frame.camera, frame.header, frame.image, segmentation, 0.0))
+        except Exception as error:
+            self._reject(frame, Rejected.INFERENCE, error, exc_info=True)
+            return None
 
     def _deliver(self, frame: _Frame, result: Result) -> None:
         began = time.perf_counter()
