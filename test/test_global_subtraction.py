@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.embedding.global_subtraction import (
     masked_blocks,
@@ -19,6 +20,7 @@ from zgs_ros.embedding.global_subtraction import (
     subtraction_weight,
     token_mask,
 )
+from zgs_ros.embedding.image_tower import ImageTower
 
 MINI = f"local-dir:{resources.files('zgs_ros.models') / 'mini' / 'clip'}"
 
@@ -101,6 +103,7 @@ CASES = [
     pytest.param("ViT-B-32", {}, 4, id="B/32"),
     pytest.param("ViT-B-16", {}, 4, id="B/16"),
     pytest.param("ViT-B-32", {"force_quick_gelu": True}, 3, id="B/32-quick-gelu"),
+    pytest.param("MobileCLIP-B", {}, 4, id="MobileCLIP-B"),
     pytest.param(MINI, {}, 1, id="mini-1"),
     pytest.param(MINI, {}, 4, id="mini-4"),
     pytest.param(
@@ -115,8 +118,9 @@ def test_the_fast_path_equals_the_reference(
     name: str, options: dict[str, bool], blocks: int, sigma: float | None
 ) -> None:
     torch.manual_seed(0)
-    visual = open_clip.create_model(name, load_weights=False, **options).visual.eval()
-    patches = visual.grid_size[0] * visual.grid_size[1]
+    model = open_clip.create_model(name, load_weights=False, **options).eval()
+    tower = ImageTower.of(model, name)
+    patches = tower.grid[0] * tower.grid[1]
     masks = torch.stack(
         [
             torch.ones(patches),
@@ -126,16 +130,15 @@ def test_the_fast_path_equals_the_reference(
             (torch.rand(patches) > 0.7).float(),
         ]
     )
-    images = torch.randn(2, 3, *visual.image_size)
+    images = torch.randn(2, 3, *tower.image_size)
     owners = torch.tensor([0, 1, 1, 0, 1])
     with torch.inference_mode():
-        tokens = visual._embeds(images)
-        for block in visual.transformer.resblocks[:-blocks]:
+        tokens = tower.embed(images)
+        for block in tower.blocks[:-blocks]:
             tokens = block(tokens)
         mu = torch.cat([torch.ones(len(masks), 1), masks], dim=1)
-        last = masked_blocks(visual.transformer.resblocks[-blocks:], tokens, owners, mu, sigma)
-        fast = visual.ln_post(last) @ visual.proj
-        exact = visual.double()
+        fast = tower.project(masked_blocks(tower.blocks[-blocks:], tokens, owners, mu, sigma))
+        exact = model.visual.double()
         for row, owner, mask in zip(fast, owners, masks, strict=True):
             pixels = images[owner : owner + 1].double()
             expected = reference.segment_embedding(exact, pixels, mask.double(), blocks, sigma)
@@ -208,7 +211,11 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_result(
 
 @pytest.mark.parametrize(
     ("name", "fragment"),
-    [("RN50", "ModifiedResNet, not a ViT"), ("ViT-B-16-SigLIP", "not a ViT")],
+    [
+        ("RN50", "ModifiedResNet, not a ViT"),
+        ("ViT-B-16-SigLIP", "pools by other means"),
+        ("EVA02-B-16", "Eva, not a ViT"),
+    ],
 )
 def test_other_image_towers_are_refused_with_models_that_work(name: str, fragment: str) -> None:
     with torch.device("meta"):
@@ -218,7 +225,19 @@ def test_other_image_towers_are_refused_with_models_that_work(name: str, fragmen
     assert "ViT-B-32" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["ViT-B-32", "MobileCLIP-B", MINI])
+def test_the_tower_computes_what_the_model_computes(name: str) -> None:
+    model = open_clip.create_model(name, load_weights=False).eval()
+    tower = ImageTower.of(model, name)
+    images = torch.randn(1, 3, *tower.image_size)
+    with torch.inference_mode():
+        tokens = tower.embed(images)
+        for block in tower.blocks:
+            tokens = block(tokens)
+        torch.testing.assert_close(tower.project(tokens[:, 0]), model.encode_image(images))
+
+
 def test_more_masked_blocks_than_blocks_are_refused() -> None:
     model = open_clip.create_model(MINI, load_weights=False)
-    with pytest.raises(ValueError, match=r"clip\.masked_blocks: 9, but mini has 5 blocks"):
+    with pytest.raises(ValueError, match=r"clip\.masked_blocks: 9, but mini has 4 blocks"):
         ClipEmbedder(model, open_clip.get_tokenizer(MINI), "mini", blocks=9)

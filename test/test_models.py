@@ -57,8 +57,8 @@ def test_clip_weights_from_a_file_with_the_tags_activation(tmp_path: Path) -> No
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
     clip = load_clip(ClipSettings(model="ViT-B-32", weights=str(path)), CPU, torch.float32)
     assert clip.name == "ViT-B-32/mine"
-    assert type(clip._visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
-    torch.testing.assert_close(clip._visual.proj, model.visual.proj)
+    assert type(clip._tower.blocks[0].mlp.gelu).__name__ == "QuickGELU"
+    torch.testing.assert_close(clip._model.visual.proj, model.visual.proj)
 
 
 @pytest.mark.parametrize("kind", ["dino", "clip"])

@@ -10,12 +10,12 @@ import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
 from zgs_ros.embedding.continuations import embed_continuations
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
+from zgs_ros.embedding.image_tower import ImageTower
 
 TEXT_BATCH = 256
 Mode = Literal["global_subtraction", "mask", "crop"]
@@ -25,7 +25,7 @@ class ClipEmbedder:
     """Embeds segments and texts with one CLIP model.
 
     Args:
-        model: An open_clip model with a plain ViT image tower and class-token pooling.
+        model: An open_clip model with a ViT image tower and class-token pooling.
         tokenizer: Texts to int64 (texts, context length).
         name: Names the embedding space, for example ``"ViT-L-14-336/openai"``.
         mode: How a segment is embedded: ``"global_subtraction"``, ``"mask"`` (the same with w = 0), or
@@ -51,20 +51,20 @@ class ClipEmbedder:
     ) -> None:
         self.name = name
         self._model: Any = model.eval().requires_grad_(False)
-        self._visual = _check_image_tower(model, name, blocks)
+        self._tower = _check_blocks(ImageTower.of(model, name), name, blocks)
         self._tokenizer = tokenizer
         self._mode: Mode = mode
         self._blocks = blocks
         self._sigma = sigma
         self._segment_batch = segment_batch
-        self._weight = self._visual.conv1.weight
-        self._mean = _channels(getattr(self._visual, "image_mean", open_clip.OPENAI_DATASET_MEAN))
-        self._std = _channels(getattr(self._visual, "image_std", open_clip.OPENAI_DATASET_STD))
+        visual = self._model.visual
+        self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN))
+        self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD))
 
     @property
     def dimensions(self) -> int:
         """Length of an embedding."""
-        return int(self._visual.output_dim)
+        return self._tower.dimensions
 
     def variant(self, mode: Mode, blocks: int, sigma: float) -> ClipEmbedder:
         """Another way to embed segments with the same model, whose weights are shared.
@@ -79,7 +79,8 @@ class ClipEmbedder:
     def fingerprint(self) -> str:
         """Hash of the text tower's weights: tells apart models that share a name."""
         digest = hashlib.sha256(self.name.encode())
-        for weight in (self._model.token_embedding.weight[:256], self._model.text_projection):
+        text = _text_tower(self._model)
+        for weight in (text.token_embedding.weight[:256], text.text_projection):
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -117,7 +118,7 @@ class ClipEmbedder:
         """float32 (texts, dimensions) of unit norm."""
         batches = [
             self._model.encode_text(
-                self._tokenizer(list(texts[i : i + TEXT_BATCH])).to(self._weight.device)
+                self._tokenizer(list(texts[i : i + TEXT_BATCH])).to(self._tower.weight.device)
             )
             for i in range(0, len(texts), TEXT_BATCH)
         ]
@@ -136,38 +137,38 @@ class ClipEmbedder:
         Returns:
             float32 (texts, dimensions) of unit norm, on the model's device.
         """
-        return embed_continuations(self._model, self._tokenizer, texts, groups)
+        return embed_continuations(_text_tower(self._model), self._tokenizer, texts, groups)
 
     def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
-        pixels = torch.from_numpy(np.array(image, order="C")).to(self._weight.device)
+        pixels = torch.from_numpy(np.array(image, order="C")).to(self._tower.weight.device)
         pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
         pixels = functional.interpolate(
             pixels,
-            size=self._visual.image_size,
+            size=self._tower.image_size,
             mode="bicubic",
             align_corners=False,
             antialias=True,
         )
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        return ((pixels.clamp(0.0, 1.0) - mean) / std).to(self._weight.dtype)
+        return ((pixels.clamp(0.0, 1.0) - mean) / std).to(self._tower.weight.dtype)
 
     def _prefix(self, pixels: Tensor) -> Tensor:
         """Tokens behind the blocks that no segment influences, (images, tokens, width)."""
-        tokens = self._visual._embeds(pixels)
-        for block in self._visual.transformer.resblocks[: -self._blocks]:
+        tokens = self._tower.embed(pixels)
+        for block in self._tower.blocks[: -self._blocks]:
             tokens = block(tokens)
         return tokens
 
     def _project(self, class_tokens: Tensor) -> Tensor:
-        return _unit(self._visual.ln_post(class_tokens) @ self._visual.proj)
+        return _unit(self._tower.project(class_tokens))
 
     def _masked(self, prefix: Tensor, image_of_segment: Tensor, masks: Tensor) -> Tensor:
         class_tokens = masked_blocks(
-            self._visual.transformer.resblocks[-self._blocks :],
+            self._tower.blocks[-self._blocks :],
             prefix,
             image_of_segment,
-            token_mask(masks, self._visual.grid_size),
+            token_mask(masks, self._tower.grid),
             self._sigma if self._mode == "global_subtraction" else None,
         )
         return self._project(class_tokens)
@@ -218,7 +219,7 @@ class EncodedImages:
     def _embed_masked(self, masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         prefix = self._prefix
         assert prefix is not None
-        grid = self._clip._visual.grid_size
+        grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
         patches = torch.cat([_area(torch.from_numpy(np.asarray(m)), grid) for m in masks if len(m)])
         patches = patches.to(prefix.device)
@@ -248,23 +249,15 @@ class EncodedImages:
         return torch.cat(rows)
 
 
-def _check_image_tower(model: torch.nn.Module, name: str, blocks: int) -> VisionTransformer:
-    visual = getattr(model, "visual", None)
-    way_out = "use an open_clip ViT such as ViT-B-32, ViT-B-16, ViT-L-14 or ViT-L-14-336"
-    if not isinstance(visual, VisionTransformer):
-        raise ValueError(
-            f"{name}: its image tower is {type(visual).__name__}, not a ViT; {way_out}"
-        )
-    if visual.pool_type != "tok" or visual.attn_pool is not None:
-        raise ValueError(
-            f"{name}: its image tower pools by other means than the class token; {way_out}"
-        )
-    resblocks = visual.transformer.resblocks
-    if not all(isinstance(block, ResidualAttentionBlock) for block in resblocks):
-        raise ValueError(f"{name}: its blocks have an attention of their own; {way_out}")
-    if blocks > len(resblocks):
-        raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(resblocks)} blocks")
-    return visual
+def _text_tower(model: Any) -> Any:
+    """Where the text tower's layers are: in a part of their own, or beside the image tower."""
+    return getattr(model, "text", model)
+
+
+def _check_blocks(tower: ImageTower, name: str, blocks: int) -> ImageTower:
+    if blocks > len(tower.blocks):
+        raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks")
+    return tower
 
 
 def _channels(values: Sequence[float]) -> Tensor:

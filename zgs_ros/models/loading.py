@@ -1,4 +1,4 @@
-"""Loading timm and open_clip models with their weights.
+"""Loading timm, open_clip and language models with their weights.
 
 Weights come from the bundled models, from a given file, from the local cache, or from the hub, in
 that order. Only safetensors are read.
@@ -17,9 +17,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings
+import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
+from zgs_ros.config import CaptionSettings, ClipSettings, DinoSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.labeling.language_model import LanguageModel
 from zgs_ros.models.hub import HubError, weights_file
+from zgs_ros.models.language import find_language_model, read_language_model
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 BUNDLED = {"zgs-mini-dino": "dino", "zgs-mini-clip": "clip"}
@@ -121,6 +124,28 @@ def load_clip(
     return embedder
 
 
+def load_language_model(
+    settings: CaptionSettings, device: torch.device, profile: str = ""
+) -> LanguageModel:
+    """Loads the language model that writes captions.
+
+    Raises:
+        ModelError: If ``transformers`` is not installed, or the model can't be had or used.
+    """
+    try:
+        model, tokenizer = read_language_model(find_language_model(settings.model))
+        return LanguageModel(model.to(device), tokenizer)
+    except ImportError as error:
+        raise ModelError(
+            f"labeling.method: zerocap needs transformers ({error}): "
+            'pip install "zgs_ros[captions]"; labeling.method: retrieval works without'
+        ) from error
+    except HubError as error:
+        raise ModelError(_no_weights("captions", settings.model, error, profile)) from error
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise ModelError(f"captions.model {settings.model!r}: {error}") from error
+
+
 def bundled_folder(name: str) -> Path:
     """Folder of a bundled model, its files checked against their checksums.
 
@@ -174,6 +199,14 @@ def pull(settings: SegmenterSettings, download: bool = True) -> list[Path]:
             raise ModelError(_no_weights(kind, section.model, error, settings.profile)) from error
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"{kind}.model {section.model!r}: {error}") from error
+    if settings.labeling.method == "zerocap":
+        name = settings.captions.model
+        try:
+            files.append(find_language_model(name, download))
+        except HubError as error:
+            raise ModelError(_no_weights("captions", name, error, settings.profile)) from error
+        except ValueError as error:
+            raise ModelError(f"captions.model {name!r}: {error}") from error
     return files
 
 
@@ -254,9 +287,16 @@ def _load_backbone(model: torch.nn.Module, weights: dict[str, torch.Tensor], pat
 
 def _no_weights(kind: str, name: str, error: HubError, profile: str) -> str:
     option = f" --profile {profile}" if profile else ""
+    local, without = (
+        ("folder, captions.model=FOLDER", "name segments without it, labeling.method=retrieval")
+        if kind == "captions"
+        else (
+            f"file, {kind}.weights=FILE.safetensors",
+            "take the bundled models, profile=mini (they know only the synthetic world)",
+        )
+    )
     return (
         f"{kind}.model {name!r}: its weights can't be loaded: {error}. Three ways out: "
         f"fetch them beforehand with `zgs models pull{option}` where there is a network; "
-        f"give a local file, {kind}.weights=FILE.safetensors; "
-        "or take the bundled models, profile=mini (they know only the synthetic world)"
+        f"give a local {local}; or {without}"
     )

@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from zgs_ros.models.loading import sha256
+from zgs_ros.synthetic.examples import ObjectCrops
+from zgs_ros.synthetic.naming import Directions
 from zgs_ros.synthetic.pool import SHARD, ScenePool, render_pool
-from zgs_ros.synthetic.train_clip import ClipTrainer, ClipTraining
+from zgs_ros.synthetic.train_clip import ClipTrainer, ClipTraining, grid_of, load_config
 from zgs_ros.synthetic.train_dino import DinoTrainer, DinoTraining
+from zgs_ros.synthetic.train_stem import StemTrainer, StemTraining
 
 HELD_OUT_SEED = 2_100_000_000
 """Scenes from here on are never trained on."""
@@ -43,9 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         export(dino.model, options.output or config, "model.safetensors", "config.json")
     else:
         render_pool(work / "held_out", SHARD, HELD_OUT_SEED, workers=1)
-        clip = ClipTrainer(config, pool, out, replace(ClipTraining(), **given))
+        settings = replace(ClipTraining(), **given)
+        directions = Directions.make(load_config(config)["embed_dim"], settings.seed)
+        crops = ObjectCrops(pool, grid_of(config), settings.window, settings.recolour)
+        stem = StemTrainer(crops, directions, out, StemTraining(seed=settings.seed)).run()
+        clip = ClipTrainer(config, pool, crops, stem, directions, out, settings)
         clip.run(held_out=ScenePool(work / "held_out"))
-        clip.forget_unused_words()
         export(
             clip.average,
             options.output or config,
@@ -61,6 +67,7 @@ def export(model: torch.nn.Module, folder: Path, weights: str, config: str) -> N
         name: value.detach().half().contiguous() for name, value in model.state_dict().items()
     }
     save_file(tensors, folder / weights)
+    (folder / weights).chmod(0o644)  # whoever installs the package reads it
     lines = [f"{sha256(folder / name)}  {name}\n" for name in (config, weights)]
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     logger.info("wrote %s (%.1f MB)", folder / weights, (folder / weights).stat().st_size / 1e6)

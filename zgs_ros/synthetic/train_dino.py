@@ -9,7 +9,6 @@ barely changed between views: here they tell things apart, and the over-segmenta
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import time
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zgs_ros.synthetic.pool import ScenePool, shuffled
+from zgs_ros.synthetic.training import Journal, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ class DinoTrainer:
         torch.manual_seed(training.seed)
         self._training = training
         self._pool = pool
-        self._out = out
+        self._state_file = out / "state.pt"
+        self._journal = Journal(out / "log.jsonl")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         backbone: Any = timm.create_model(f"local-dir:{config}", pretrained=False, num_classes=0)
         head = DinoHead(backbone.num_features, training.prototypes)
@@ -102,13 +103,8 @@ class DinoTrainer:
         assert isinstance(backbone, nn.Module)
         return backbone
 
-    @property
-    def _state_file(self) -> Path:
-        return self._out / "state.pt"
-
     def _resume(self) -> None:
-        if self._state_file.exists():
-            state = torch.load(self._state_file, weights_only=True, map_location=self._device)
+        if state := load_state(self._state_file, self._device):
             self._student.load_state_dict(state["student"])
             self._teacher.load_state_dict(state["teacher"])
             self._optimizer.load_state_dict(state["optimizer"])
@@ -117,44 +113,31 @@ class DinoTrainer:
             logger.info("resumed at step %d", self.step)
 
     def save(self) -> None:
-        """Writes the resumable state; a killed run never leaves half a file."""
-        temporary = self._state_file.with_suffix(".tmp")
-        torch.save(
-            {
-                "student": self._student.state_dict(),
-                "teacher": self._teacher.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "center": self._center,
-                "step": self.step,
-            },
-            temporary,
-        )
-        temporary.replace(self._state_file)
+        """Writes the resumable state."""
+        state = {
+            "student": self._student.state_dict(),
+            "teacher": self._teacher.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "center": self._center,
+            "step": self.step,
+        }
+        save_state(self._state_file, state)
 
     def run(self, save_every: int = 250) -> None:
-        """Trains to the last step; logs every 50 steps."""
+        """Trains to the last step."""
         training = self._training
         rng = np.random.default_rng([training.seed, self.step])
         order = shuffled(len(self._pool), rng)
-        started, first = time.monotonic(), self.step
-        sums = np.zeros(2)
         while self.step < training.steps:
+            started = time.monotonic()
             scenes = [self._pool[next(order)].rgb for _ in range(training.batch)]
-            sums += self._train_step(*_views(scenes, training, rng))
+            values = self._train_step(*_views(scenes, training, rng))
             self.step += 1
-            if self.step % 50 == 0:
-                seconds = (time.monotonic() - started) / (self.step - first)
-                loss, entropy = sums / 50
-                entry = {"step": self.step, "seconds_per_step": round(seconds, 2),
-                         "loss": round(loss, 3), "teacher_entropy": round(entropy, 3)}  # fmt: skip
-                logger.info("%s", entry)
-                with (self._out / "log.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry) + "\n")
-                sums = np.zeros(2)
+            self._journal.add(self.step, {**values, "seconds": time.monotonic() - started})
             if self.step % save_every == 0 or self.step == training.steps:
                 self.save()
 
-    def _train_step(self, large: Tensor, small: Tensor) -> NDArray[np.float64]:
+    def _train_step(self, large: Tensor, small: Tensor) -> dict[str, float]:
         """One update from (2 * batch, 3, ...) large and (small_crops * batch, 3, ...) small views.
 
         Returns:
@@ -192,7 +175,7 @@ class DinoTrainer:
                 mean.lerp_(value, 1.0 - keep)
             mean_target = torch.cat(targets).mean(0)
             entropy = -(mean_target * mean_target.clamp_min(1e-9).log()).sum()
-        return np.array([float(loss.detach()), float(entropy)])
+        return {"loss": float(loss.detach()), "teacher_entropy": float(entropy)}
 
     def _schedule(self) -> float:
         training = self._training
