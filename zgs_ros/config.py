@@ -117,6 +117,11 @@ class ClipSettings(_Section):
 class LabelingSettings(_Section):
     """From embeddings to text."""
 
+    method: Literal["retrieval", "zerocap"] = Field(
+        "retrieval",
+        description="How segments are named: by the nearest phrases of a vocabulary, or by captions as "
+        "published, which take very much longer.",
+    )
     vocabulary: str = Field(
         "everyday",
         description="Shipped vocabulary (everyday, synthetic) or a text file, one phrase a line.",
@@ -143,6 +148,27 @@ class LabelingSettings(_Section):
                     f"a template needs exactly one {{}} for the phrase, got {template!r}"
                 )
         return templates
+
+
+class CaptionSettings(_Section):
+    """The captions of labeling.method zerocap."""
+
+    model: str = Field(
+        "openai-community/gpt2-medium",
+        description="The GPT-2 that writes: a folder, or a name on the hub. Larger writes better.",
+    )
+    beams: Annotated[int, Field(ge=1, le=64)] = Field(
+        5, description="Captions per segment that are followed; the nearest one to it wins."
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=64)] = Field(
+        15, description="Longest caption, in tokens of the language model."
+    )
+    steps: Annotated[int, Field(ge=0, le=100)] = Field(
+        5, description="Steps by which CLIP steers each token; 0 lets the language model talk."
+    )
+    batch: Annotated[int, Field(ge=1, le=4096)] = Field(
+        16, description="Segments that are captioned together; less needs less memory."
+    )
 
 
 class MergingSettings(_Section):
@@ -208,6 +234,7 @@ class SegmenterSettings(_Section):
     refinement: RefinementSettings = RefinementSettings()
     clip: ClipSettings = ClipSettings()
     labeling: LabelingSettings = LabelingSettings()
+    captions: CaptionSettings = CaptionSettings()
     merging: MergingSettings = MergingSettings()
 
 
@@ -245,6 +272,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "clustering.positions": 0,
         "refinement.method": "crf",
         "refinement.min_area": 0.0,
+        "labeling.method": "zerocap",
     },
     "balanced": {},
     "fast": {

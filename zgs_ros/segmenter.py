@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
-from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
-from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.labeling.labeler import Labeler, load_labeler
 from zgs_ros.merging import Description, Region, merge_siblings
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
@@ -54,7 +53,7 @@ class Segmenter:
         settings: SegmenterSettings,
         dino: DinoFeatures,
         clip: ClipEmbedder,
-        labeler: RetrievalLabeler,
+        labeler: Labeler,
     ) -> None:
         self._settings = settings
         self._dino = dino
@@ -204,7 +203,7 @@ class Segmenter:
 
 
 def load_segmenter(settings: SegmenterSettings) -> Segmenter:
-    """Loads the models and the vocabulary.
+    """Loads the models and the vocabulary, if there is one.
 
     Raises:
         zgs_ros.models.ModelError: If a model can't be loaded; the message says what to do.
@@ -214,16 +213,11 @@ def load_segmenter(settings: SegmenterSettings) -> Segmenter:
         logger.warning(
             "the mini models only know the synthetic world; choose another profile for real images"
         )
-    labeling = settings.labeling
-    phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     dino = load_dino(settings.dino, device, precision, settings.profile)
     clip = load_clip(settings.clip, device, precision, settings.profile)
-    texts = cached_phrase_embeddings(
-        phrases, labeling.templates, clip.embed_texts, f"{clip.name} {clip.fingerprint()}"
-    )
-    return Segmenter(settings, dino, clip, RetrievalLabeler(phrases, texts, labeling.alternatives))
+    return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
 
 
 def _check_image(image: Image) -> None:

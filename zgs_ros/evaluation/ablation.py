@@ -27,8 +27,7 @@ from zgs_ros.evaluation.mapping import (
 from zgs_ros.evaluation.mapping import Mapping as LabelMapping
 from zgs_ros.evaluation.metrics import nan_mean
 from zgs_ros.evaluation.scoring import LabelRecord, label_records, text_quality, without_nan
-from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
-from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.labeling.labeler import Labeler, load_labeler
 from zgs_ros.models.loading import load_clip, resolve_device, resolve_precision
 
 SIGMAS = (1.0, 2.0, 5.0)
@@ -150,22 +149,17 @@ def ablate_embedding(
     return results
 
 
-def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, RetrievalLabeler]:
+def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, Labeler]:
     """CLIP and labeler alone: ground-truth masks need no over-segmentation."""
-    labeling = settings.labeling
-    phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     clip = load_clip(settings.clip, device, precision, settings.profile)
-    texts = cached_phrase_embeddings(
-        phrases, labeling.templates, clip.embed_texts, f"{clip.name} {clip.fingerprint()}"
-    )
-    return clip, RetrievalLabeler(phrases, texts, 0)
+    return clip, load_labeler(settings, clip, device)
 
 
 def _label_sample(
     embedders: Mapping[str, ClipEmbedder],
-    labeler: RetrievalLabeler,
+    labeler: Labeler,
     mapper: LabelMapper,
     sample: Sample,
 ) -> AblationRecord:

@@ -1,0 +1,68 @@
+"""GPT-2 from a folder or from the hub; safetensors only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zgs_ros.models.hub import weights_file
+
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", "tokenizer.json", WEIGHTS)
+
+
+def find_language_model(name: str, download: bool = True) -> Path:
+    """Folder of a language model's files.
+
+    Args:
+        name: A folder, or a name on the hub (``owner/model``).
+        download: Whether to ask the hub for what the cache does not have.
+
+    Raises:
+        ValueError: If it is neither, or the folder lacks a file.
+        zgs_ros.models.hub.HubError: If it is neither in the cache nor to be had from the hub.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if name.count("/") != 1 or name[0] in "/.~":
+            raise ValueError("is neither a folder nor a name on the hub (owner/model)")
+        return [weights_file(name, (file,), download) for file in FILES][-1].parent
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing:
+        pickle = WEIGHTS in missing and any(folder.glob("*.bin"))
+        hint = "; pickles are not loaded, convert them" if pickle else ""
+        raise ValueError(f"the folder lacks {', '.join(missing)}{hint}")
+    return folder
+
+
+def read_language_model(folder: Path) -> tuple[Any, Any]:
+    """The GPT-2 in a folder, and its tokenizer (of the library ``tokenizers``).
+
+    Raises:
+        ValueError: If the folder holds something else.
+        ImportError: If the library ``transformers`` is not installed.
+    """
+    from tokenizers import Tokenizer
+    from transformers import GPT2LMHeadModel
+    from transformers.utils import logging
+
+    kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
+    if kind != "gpt2":
+        raise ValueError(f"is of the kind {kind}, not gpt2; use for example openai-community/gpt2")
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model, found = GPT2LMHeadModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    if missing := sorted(found["missing_keys"]):  # they would be random
+        raise ValueError(f"{folder / WEIGHTS} lacks {len(missing)} weights ({missing[0]} ..)")
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing more special
+        raise ValueError(f"{folder / 'tokenizer.json'} can't be read ({error})") from None
+    return model, tokenizer
