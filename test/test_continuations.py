@@ -9,7 +9,9 @@ import open_clip
 import pytest
 import torch
 
+import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.continuations import reads_end_token
 
 MINI = f"local-dir:{resources.files('zgs_ros.models') / 'mini' / 'clip'}"
 
@@ -45,4 +47,19 @@ def test_more_texts_than_go_together(clip: ClipEmbedder, monkeypatch: pytest.Mon
     words = ["mug", "red mug", "traffic cone with a dent", "dog", "a", "seagull", "ball of wool"]
     texts = [f"Image of a {word}" for word in words] + [f"Photo, {word}" for word in words]
     found = clip.embed_continuations(texts, [0] * 7 + [1] * 7).numpy()
+    np.testing.assert_allclose(found, clip.embed_texts(texts), atol=2e-6)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_towers_that_look_at_whole_texts(causal: bool) -> None:
+    """Without a causal mask nothing can be shared; the result is that of the text tower all the same."""
+    torch.manual_seed(0)
+    vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
+    text = {"context_length": 16, "width": 32, "heads": 2, "layers": 2}
+    model = open_clip.CustomTextCLIP(16, vision, {**text, "no_causal_mask": not causal})
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    clip = ClipEmbedder(model, tokenizer, "random", blocks=1)
+    assert reads_end_token(model.text) is causal
+    texts = ["Image of a dog", "Image of a cat.", "Image of an old dog"]
+    found = clip.embed_continuations(texts, [0, 0, 0]).numpy()
     np.testing.assert_allclose(found, clip.embed_texts(texts), atol=2e-6)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from zgs_ros.embedding.continuations import embed_continuations
+from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
 
@@ -137,7 +137,10 @@ class ClipEmbedder:
         Returns:
             float32 (texts, dimensions) of unit norm, on the model's device.
         """
-        return embed_continuations(_text_tower(self._model), self._tokenizer, texts, groups)
+        tower = _text_tower(self._model)
+        if not reads_end_token(tower):
+            return torch.from_numpy(self.embed_texts(texts)).to(self._tower.weight.device)
+        return embed_continuations(tower, self._tokenizer, texts, groups)
 
     def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""

@@ -30,6 +30,13 @@ class _Beginnings:
     lengths: Tensor
 
 
+def reads_end_token(text_tower: Any) -> bool:
+    """Whether a text tower of open_clip is causal and pools its end token, as `embed_continuations` needs."""
+    pool = getattr(text_tower, "text_pool_type", None) or getattr(text_tower, "pool_type", "")
+    appended = getattr(text_tower, "cls_emb", None)
+    return pool == "argmax" and text_tower.attn_mask is not None and appended is None
+
+
 def embed_continuations(
     model: Any,
     tokenizer: Callable[[list[str]], Tensor],
@@ -39,7 +46,7 @@ def embed_continuations(
     """Embeds texts as the model's text tower does, up to rounding.
 
     Args:
-        model: An open_clip CLIP whose text embedding is that of the end token.
+        model: A text tower for which `reads_end_token` holds.
         tokenizer: Texts to int64 (texts, context length), the end token having the highest number.
         texts: At least one.
         groups: Number of each text's group, from 0 on without gaps; texts of a group begin alike.
