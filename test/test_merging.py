@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from zgs_ros.merging import Description, Region, merge_siblings, similarity
+from zgs_ros.merging import Description, Region, merge_greedily, merge_siblings, similarity
 from zgs_ros.segmentation import Label
 
 
@@ -102,3 +102,35 @@ def test_a_region_whose_sibling_has_no_pixels_takes_its_parents_place() -> None:
 def test_one_region_stays_as_it_is() -> None:
     only = region(0, 0)
     assert merge_siblings({0: only}, Describer(), 0.8) == {0: only}
+
+
+class TestGreedyPass:
+    def test_cousins_merge_most_similar_first(self) -> None:
+        """At 0, 50, 10 and 90 degrees, 0 and 10 are most alike; their union, at 5, stays alone."""
+        leaves = {3: region(0, 0), 4: region(1, 50), 5: region(2, 10), 6: region(3, 90)}
+        describer = Describer(angle=5)
+        found = merge_greedily(leaves, describer, 0.9)
+        assert pixels(found) == {3: [0, 2], 4: [1], 6: [3]}
+        assert describer.calls == [[[0, 2]]]
+
+    def test_a_union_is_described_anew_and_goes_on_merging(self) -> None:
+        """0 and 10 make 30 degrees, which then is near enough to 50; the rest is at 120."""
+        leaves = {3: region(0, 0), 4: region(1, 120), 5: region(2, 10), 6: region(3, 50)}
+        describer = Describer(angle=30)
+        found = merge_greedily(leaves, describer, 0.9)
+        assert pixels(found) == {3: [0, 2, 3], 4: [1]}
+        assert describer.calls == [[[0, 2]], [[0, 2, 3]]]
+
+    @pytest.mark.parametrize(
+        ("angle", "text_angle", "merged"),
+        [(36, 36, True), (37, 37, False), (0, 60, False), (0, 50, True)],
+    )
+    def test_the_threshold_is_that_of_siblings(
+        self, angle: float, text_angle: float, merged: bool
+    ) -> None:
+        regions = {3: region(0, 0), 6: region(1, angle, text_angle)}
+        assert len(merge_greedily(regions, Describer(), 0.8)) == (1 if merged else 2)
+
+    def test_one_region_stays_as_it_is(self) -> None:
+        only = region(0, 0)
+        assert merge_greedily({0: only}, Describer(), -1.0) == {0: only}

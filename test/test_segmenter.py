@@ -105,6 +105,48 @@ def test_without_merging_there_are_at_least_as_many_segments() -> None:
     assert len(merging.segment(image).segments) == 1
 
 
+def test_a_union_is_embedded_anew(segmenter: Segmenter) -> None:
+    """What merging reports of a segment is what its mask gives, described by itself."""
+    options = {"profile": "mini", "device": "cpu", "merging.threshold": 0.3}
+    image = scene(5)
+    merged = load_segmenter(make_settings(SegmenterSettings, options)).segment(image)
+    plain = {**options, "merging.enabled": False}
+    assert len(merged.segments) < len(
+        load_segmenter(make_settings(SegmenterSettings, plain)).segment(image).segments
+    )
+    masks = np.stack([merged.mask(segment.id) for segment in merged.segments])
+    for segment, description in zip(
+        merged.segments, segmenter.describe_masks(image, masks), strict=True
+    ):
+        np.testing.assert_allclose(segment.embedding, description.embedding, atol=1e-5)
+        assert segment.labels[0].text == description.labels[0].text
+
+
+def test_the_greedy_pass_leaves_no_similar_segments() -> None:
+    options = {"profile": "mini", "device": "cpu", "merging.threshold": 0.3, "merging.greedy": True}
+    segmenter = load_segmenter(make_settings(SegmenterSettings, options))
+    result = segmenter.segment(scene(5))
+    assert_consistent(result, (120, 160))
+    texts = np.stack(
+        [segmenter.embed_text(f"Image of a {segment.label}.") for segment in result.segments]
+    )
+    similar = 0.5 * (result.embeddings @ result.embeddings.T + texts @ texts.T)
+    np.fill_diagonal(similar, -1.0)
+    assert similar.max() < 0.3
+
+
+@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "crop"])
+def test_masks_that_miss_the_image_have_an_embedding_and_a_name(mode: str) -> None:
+    options = {"profile": "mini", "device": "cpu", "clip.mode": mode}
+    segmenter = load_segmenter(make_settings(SegmenterSettings, options))
+    nowhere = np.zeros((2, 120, 160), bool)
+    for found in segmenter.describe_masks(scene(0), nowhere):
+        assert np.linalg.norm(found.embedding) == pytest.approx(1.0, abs=1e-5)
+        assert found.labels
+    with pytest.raises(ValueError, match=r"masks \(60, 80\) do not fit an image of \(120, 160\)"):
+        segmenter.describe_masks(scene(0), nowhere[:, ::2, ::2])
+
+
 def test_texts_and_segments_share_a_space(segmenter: Segmenter) -> None:
     text = segmenter.embed_text("Image of a red car.")
     assert text.shape == segmenter.segment(scene(6)).embeddings.shape[1:]

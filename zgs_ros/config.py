@@ -179,6 +179,10 @@ class MergingSettings(_Section):
         0.8,
         description="Siblings merge when the mean cosine of embeddings and labels reaches this.",
     )
+    greedy: bool = Field(
+        False,
+        description="Whether the most similar segments merge afterwards, wherever they are, pair by pair.",
+    )
 
 
 class TrackingSettings(_Section):

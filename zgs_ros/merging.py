@@ -1,4 +1,4 @@
-"""Merging: sibling segments that look alike and are named alike become one."""
+"""Merging: segments that look alike and are named alike become one."""
 
 from __future__ import annotations
 
@@ -78,6 +78,35 @@ def merge_siblings(
         for (left, right), mask, description in zip(pairs, masks, describe(masks), strict=True):
             del current[left], current[right]
             current[(left - 1) // 2] = Region(mask, description)
+
+
+def merge_greedily(
+    regions: dict[int, Region], describe: Describe, threshold: float
+) -> dict[int, Region]:
+    """Merges the two most similar regions, wherever they are, until none are similar enough.
+
+    Args:
+        regions: By heap number.
+        describe: Describes the given masks of the image.
+        threshold: Similarity from which on two regions merge.
+
+    Returns:
+        The remaining regions; a union has the lower of its parts' numbers.
+    """
+    current = dict(regions)
+    while len(current) > 1:
+        numbers = sorted(current)
+        descriptions = [current[number].description for number in numbers]
+        embeddings = np.stack([d.embedding for d in descriptions])
+        texts = np.stack([d.text_embedding for d in descriptions])
+        similarities = 0.5 * (embeddings @ embeddings.T + texts @ texts.T)
+        np.fill_diagonal(similarities, -np.inf)
+        first, second = divmod(int(similarities.argmax()), len(numbers))
+        if similarities[first, second] < threshold:
+            break
+        mask = current[numbers[first]].mask | current.pop(numbers[second]).mask
+        current[numbers[first]] = Region(mask, describe([mask])[0])
+    return dict(sorted(current.items()))
 
 
 def _promote_only_children(current: dict[int, Region]) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
 from zgs_ros.labeling.labeler import Labeler, load_labeler
-from zgs_ros.merging import Description, Region, merge_siblings
+from zgs_ros.merging import Description, Region, merge_greedily, merge_siblings
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
@@ -173,7 +174,8 @@ class Segmenter:
             maps = place_on_pixels(grid, *patches)
         radius = settings.radius if settings.method == "guided" else 0
         labels = refine(maps, pixels, image, radius, settings.epsilon, settings.min_area)
-        return {leaves[i].id: labels == i for i in np.unique(labels)}
+        masks = {leaves[i].id: labels == i for i in np.unique(labels)}
+        return split_components(masks, settings.min_component) if settings.components else masks
 
     def _describe(self, embeddings: NDArray[np.float32]) -> list[Description]:
         labels = self._labeler.label(embeddings)
@@ -188,7 +190,11 @@ class Segmenter:
         def describe(masks: Sequence[Mask]) -> list[Description]:
             return self._describe(encoded.embed_one(index, np.stack(masks)))
 
-        return merge_siblings(regions, describe, self._settings.merging.threshold)
+        threshold = self._settings.merging.threshold
+        regions = merge_siblings(regions, describe, threshold)
+        if self._settings.merging.greedy:
+            regions = merge_greedily(regions, describe, threshold)
+        return regions
 
     def _assemble(self, regions: dict[int, Region], times: dict[str, float]) -> Segmentation:
         """Numbers the segments from 1, the largest first."""
