@@ -8,6 +8,7 @@ import timm
 import torch
 from scipy.cluster.hierarchy import linkage
 
+from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
     guided_filter,
@@ -297,3 +298,20 @@ def test_large_images_are_labelled_at_their_own_size() -> None:
     image = np.zeros((1800, 2400, 3), np.uint8)
     labels = refine(maps, torch.rand(3, 12, 16), image, radius=2, epsilon=1e-3, min_area=0.0)
     assert labels.shape == (1800, 2400)
+
+
+def test_parts_that_do_not_touch_become_leaves_below_their_segment() -> None:
+    mask = np.zeros((10, 10), bool)
+    mask[:4], mask[6:8], mask[9, :5], mask[9, 7] = True, True, True, True  # 40, 20, 5 and 1 pixels
+    other = ~mask
+    found = split_components({1: mask, 2: other}, min_area=0.03)
+    # The smallest part stands highest; 2 falls apart into rows 4-5 (20), row 8 and what hangs on it.
+    assert [int(found[n].sum()) for n in (3, 9, 10)] == [5, 20, 41]
+    assert found[10][9, 7], "one pixel is too small to stand alone"
+    assert sorted(found) == [3, 5, 6, 9, 10]
+    np.testing.assert_array_equal(sum(part.astype(int) for part in found.values()), 1)
+
+
+def test_a_segment_in_one_piece_keeps_its_number() -> None:
+    mask = np.ones((4, 4), bool)
+    assert list(split_components({7: mask}, min_area=0.0)) == [7]

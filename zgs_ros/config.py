@@ -84,6 +84,14 @@ class RefinementSettings(_Section):
     min_area: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
         0.0005, description="Segments below this share of the image go to their neighbours."
     )
+    components: bool = Field(
+        True,
+        description="Whether parts of a segment that do not touch become segments of their own; "
+        "merging joins them again if they also are named alike.",
+    )
+    min_component: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.002, description="Parts below this share of the image stay with their segment."
+    )
 
 
 class ClipSettings(_Section):
@@ -275,6 +283,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "dino.stride": 2,
         "clustering.positions": 0,
         "refinement.method": "crf",
+        "refinement.components": False,
         "refinement.min_area": 0.0,
         "labeling.method": "zerocap",
     },
