@@ -17,6 +17,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from zgs_ros.cli import app
@@ -35,10 +36,11 @@ from zgs_ros.evaluation.mapping import (
     load_sentence_encoder,
     make_mapper,
 )
-from zgs_ros.evaluation.metrics import BACKGROUND, NONE, VOID
+from zgs_ros.evaluation.metrics import BACKGROUND, NONE, SIZES, VOID
 from zgs_ros.evaluation.report import write_reports
 from zgs_ros.evaluation.scoring import predicted_classes, score, summarise
 from zgs_ros.evaluation.tables import Table, ablation_table, comparison_table, to_markdown
+from zgs_ros.evaluation.terminal import print_table
 from zgs_ros.labeling.retrieval import RetrievalLabeler, embed_phrases
 from zgs_ros.merging import Description
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
@@ -417,6 +419,45 @@ class TestTables:
         table = Table("t", ("a", "b"), (("x", 0.70041), ("y", 0.70043)), rank=True)
         assert table.best() == {(0, 1), (1, 1)}
 
+    @pytest.mark.parametrize(("width", "whole"), [(100, False), (200, True)])
+    def test_an_ablation_fits_the_terminal(self, width: int, whole: bool) -> None:
+        quality = {
+            "regions": 999,
+            **dict.fromkeys(("all", "objects", "grounds", "backdrops", "objects_with_colour"), 1.0),
+            "by_size": {size.name: {"regions": 999, "right": 1.0} for size in SIZES},
+            "seconds_per_image": 12.345,
+        }
+        names = [variant.name for variant in ablation.embedding_variants()]
+        table = ablation_table({"variants": dict.fromkeys(names, quality)})
+        self.check(table, names, width, whole)
+
+    @pytest.mark.parametrize(("width", "whole"), [(100, False), (200, True)])
+    def test_a_comparison_fits_the_terminal(self, width: int, whole: bool) -> None:
+        result = {
+            "iou": {"data_set": 1.0, "per_image": 1.0},
+            "segment_recall": 1.0,
+            "over_segmentation": {"all": 1.0},
+            "text_generation_quality": {"all": 1.0, "objects": 1.0, "objects_with_colour": 1.0},
+            "speed": {"frames_per_second": 100.0},
+        }
+        names = ["clip.sigma=1.0, dino.stride=4", "clip.sigma=2.0, dino.stride=4"]
+        self.check(comparison_table(dict.fromkeys(names, result)), names, width, whole)
+
+    @staticmethod
+    def check(table: Table, names: Sequence[str], width: int, whole: bool) -> None:
+        """No line is too long, every row is one line, and what is left out is named."""
+        output = io.StringIO()
+        print_table(table, Console(file=output, width=width))
+        lines = output.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert "…" not in output.getvalue()
+        shown = table.columns if whole else table.shortened().columns
+        assert whole or len(shown) < len(table.columns)
+        for name in names:
+            (line,) = [line for line in lines if f" {name} " in line]
+            assert len(line.strip("│").split("│")) == len(shown)
+        assert whole or "results.md" in output.getvalue()
+
 
 @pytest.fixture
 def tiny_clip() -> ClipEmbedder:
@@ -455,7 +496,7 @@ class TestEmbeddingAblation:
             assert quality["regions"] == 12
             assert 0.0 <= quality["objects"] <= 1.0
         table = ablation_table(results)
-        assert table.columns[:4] == ("embedding", "objects", "objects with colour", "grounds")
+        assert table.columns[:4] == ("embedding", "objects", "with colour", "grounds")
         assert len(table.rows) == 17
 
         ablation.ablate_embedding(TinyWorld(), settings, tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as RichTable
+
+from zgs_ros.evaluation.terminal import print_table, track
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.config import SegmenterSettings
     from zgs_ros.evaluation.datasets import Dataset
-    from zgs_ros.evaluation.tables import Table
 
 INCOMPLETE, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes; 130 is what a shell reports for a program that Ctrl-C ended."""
@@ -160,7 +159,7 @@ def _evaluate(job: Job, console: Console) -> Sequence[str]:
     )
     write_reports(outcome, job.dataset, job.cases)
     for table in evaluation_tables(outcome.results)[:-1]:
-        _print_table(table, console)
+        print_table(table, console)
     console.print(f"results: {escape(str(job.folder))}/{{results.json,results.md,report.html}}")
     return outcome.skipped
 
@@ -185,26 +184,9 @@ def _ablate(job: Job, what: str, console: Console) -> Sequence[str]:
         results, skipped = last.results, last.skipped
     title = f"Ablation on {job.dataset.title}"
     write_markdown(job.folder / "results.md", title, results, [table])
-    _print_table(table, console)
+    print_table(table, console)
     console.print(f"results: {escape(str(job.folder))}")
     return skipped
-
-
-def track(names: Sequence[str], title: str) -> Iterable[str]:
-    """Passes names on under a progress bar."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[name]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(title, total=len(names), name="")
-        for name in names:
-            progress.update(task, name=escape(name))
-            yield name
-            progress.advance(task)
 
 
 def _open(
@@ -266,20 +248,6 @@ def _settings(
     known = {setting.path for setting in list_settings(SegmenterSettings)}
     values = flatten(node_settings(params, flags, list(pairs)))
     return make_settings(SegmenterSettings, {k: v for k, v in values.items() if k in known})
-
-
-def _print_table(table: Table, console: Console) -> None:
-    printed = RichTable(title=table.title, title_justify="left", caption_justify="left")
-    for number, column in enumerate(table.columns):
-        printed.add_column(column, justify="right" if number else "left")
-    best = table.best()
-    for i, row in enumerate(table.texts()):
-        printed.add_row(
-            *(f"[bold]{escape(c)}[/]" if (i, j) in best else escape(c) for j, c in enumerate(row))
-        )
-    console.print(printed)
-    if table.note:
-        console.print(f"[dim]{escape(table.note)}[/]\n")
 
 
 def _usage_errors() -> tuple[type[Exception], ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zgs_ros.evaluation.metrics import SIZES, TEXT_THRESHOLD
@@ -21,6 +21,7 @@ class Table:
         rows: Cells; floats are shares and shown in percent, None is undefined.
         note: How the numbers are defined.
         rank: Whether the best number of each column is to be marked.
+        brief: The columns to show where there is no room for all; () for all.
     """
 
     title: str
@@ -28,10 +29,21 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     rank: bool = False
+    brief: tuple[int, ...] = ()
 
     def texts(self) -> list[list[str]]:
         """The cells as text."""
         return [[_text(cell) for cell in row] for row in self.rows]
+
+    def shortened(self) -> Table:
+        """The same with the columns of `brief` only."""
+        shown = self.brief or tuple(range(len(self.columns)))
+        return replace(
+            self,
+            columns=tuple(self.columns[column] for column in shown),
+            rows=tuple(tuple(row[column] for column in shown) for row in self.rows),
+            brief=(),
+        )
 
     def best(self) -> set[tuple[int, int]]:
         """Places (row, column) of the best shares, if the table ranks."""
@@ -61,14 +73,15 @@ def ablation_table(results: Mapping[str, Any]) -> Table:
     sizes = [size.name for size in SIZES if first["by_size"][size.name]["regions"]]
     counts = {size: first["by_size"][size]["regions"] for size in sizes}
     kind = "objects" if "objects" in groups else "regions"
+    last = 1 + (len(groups) or 1) + len(sizes)
     return Table(
         "Label quality on ground-truth masks, by embedding",
         (
             "embedding",
             *(["all"] if not groups else []),
-            *(group.replace("_", " ") for group in groups),
+            *("with colour" if group == "objects_with_colour" else group for group in groups),
             *(f"{size} ({counts[size]})" for size in sizes),
-            "ms per image",
+            "ms/image",
         ),
         tuple(
             (
@@ -83,6 +96,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table:
         f"Share of right labels [%]. Sizes split the {kind} by the share of the image that they "
         f"cover ({_size_borders()}); their number is in brackets.",
         rank=True,
+        brief=(*range(1 + (len(groups) or 1)), last),
     )
 
 
@@ -119,6 +133,7 @@ def comparison_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         tuple(rows),
         "[%], see the definitions in the results of each variant.",
         rank=True,
+        brief=(0, 1, 3, 5, 7),
     )
 
 
