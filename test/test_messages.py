@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
-from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.outputs import Outputs, Publishers
 from zgs_ros.streaming.statistics import Latency, Snapshot
@@ -40,6 +40,7 @@ def segmentation(height: int = 4, width: int = 6) -> Segmentation:
                 (1.5, 2.0),
                 embedding,
                 track_id=3,
+                placement=Placement((0.1, -0.2, 2.5), (0.3, 0.4, 0.05)),
             ),
             Segment(40000, (), Roi(0, 0, 1, 1), 1, (0.0, 0.0), embedding[::-1].copy()),
         ),
@@ -64,7 +65,10 @@ def test_a_segment_array_carries_everything_over_the_wire() -> None:
     assert (mug.roi.x_offset, mug.roi.y_offset, mug.roi.width, mug.roi.height) == (0, 0, 3, 4)
     assert (mug.area, mug.centroid_x, mug.centroid_y) == (11, 1.5, 2.0)
     assert mug.embedding.tolist() == pytest.approx([0.6, 0.8])
-    assert not mug.position_valid
+    assert mug.position_valid
+    assert (mug.position.x, mug.position.y, mug.position.z) == (0.1, -0.2, 2.5)
+    assert (mug.size.x, mug.size.y, mug.size.z) == (0.3, 0.4, 0.05)
+    assert (other.position_valid, other.position.z, other.size.z) == (False, 0.0, 0.0)
     assert (other.label, other.score, other.alternatives) == ("", 0.0, [])
 
 
@@ -108,6 +112,10 @@ def segmentations(draw: st.DrawFn) -> Segmentation:
                 (draw(scores), draw(scores)),
                 np.array(draw(st.lists(scores, max_size=4)), np.float32),
                 draw(st.integers(0, 2**32 - 1)),
+                draw(
+                    st.none()
+                    | st.builds(Placement, st.tuples(*3 * [scores]), st.tuples(*3 * [scores]))
+                ),
             )
             for segment_id in ids
         ),

@@ -35,6 +35,19 @@ class Roi:
     height: int
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where something is and how large, in the camera's optical frame: x right, y down, z forward.
+
+    Attributes:
+        position: Median of its visible surface [m].
+        size: Extent of its visible surface along the axes [m].
+    """
+
+    position: tuple[float, float, float]
+    size: tuple[float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """One region of an image and what it was named.
@@ -48,6 +61,7 @@ class Segment:
             top-left pixel. It may lie outside a segment that is not convex.
         embedding: float32 (dimensions,), unit norm, in the space that `Segmentation.model` names.
         track_id: Identity over frames, 0 when the segment is not tracked.
+        placement: Where it is in space, None where depth does not tell.
     """
 
     id: int
@@ -57,6 +71,7 @@ class Segment:
     centroid: tuple[float, float]
     embedding: NDArray[np.float32]
     track_id: int = 0
+    placement: Placement | None = None
 
     @property
     def label(self) -> str:
@@ -161,6 +176,9 @@ def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
         "area": segment.area,
         "centroid": [round(segment.centroid[0], 3), round(segment.centroid[1], 3)],
     }
+    if segment.placement:
+        entry["position"] = [round(value, 4) for value in segment.placement.position]
+        entry["size"] = [round(value, 4) for value in segment.placement.size]
     if embeddings:
         entry["embedding"] = [float(value) for value in segment.embedding]
     return entry

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import check_image
 from zgs_ros.streaming.statistics import Snapshot
 
@@ -68,6 +68,8 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
     """A zgs_ros/Segment."""
     roi = seen.roi
     create = factory.create
+    x, y, z = seen.placement.position if seen.placement else (0.0, 0.0, 0.0)
+    across, down, deep = seen.placement.size if seen.placement else (0.0, 0.0, 0.0)
     return create(
         "zgs_ros/msg/Segment",
         id=seen.id,
@@ -90,9 +92,9 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
         centroid_x=float(seen.centroid[0]),
         centroid_y=float(seen.centroid[1]),
         embedding=factory.floats(seen.embedding if embeddings else np.empty(0, np.float32)),
-        position_valid=False,
-        position=create("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
-        size=create("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=0.0),
+        position_valid=seen.placement is not None,
+        position=create("geometry_msgs/msg/Point", x=x, y=y, z=z),
+        size=create("geometry_msgs/msg/Vector3", x=across, y=down, z=deep),
     )
 
 
@@ -230,7 +232,8 @@ def parse_segment_array(message: Any) -> Segmentation:
 
 def _parse_segment(message: Any) -> Segment:
     best = [Label(message.label, message.score)] if message.label else []
-    roi = message.roi
+    roi, place, extent = message.roi, message.position, message.size
+    placement = Placement((place.x, place.y, place.z), (extent.x, extent.y, extent.z))
     return Segment(
         id=message.id,
         labels=(*best, *(Label(entry.text, entry.score) for entry in message.alternatives)),
@@ -239,6 +242,7 @@ def _parse_segment(message: Any) -> Segment:
         centroid=(message.centroid_x, message.centroid_y),
         embedding=np.asarray(message.embedding, np.float32),
         track_id=message.track_id,
+        placement=placement if message.position_valid else None,
     )
 
 
