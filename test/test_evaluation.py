@@ -102,6 +102,9 @@ class Truth:
         )
         return Segmentation(sample.instances.astype(np.uint16), segments, "truth", {"all": 0.001})
 
+    def over_segment(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        return self.segment(image).label_map
+
     def describe_masks(
         self, image: NDArray[np.uint8], masks: NDArray[np.bool_]
     ) -> list[Description]:
@@ -245,7 +248,8 @@ class TestScoring:
         segmentation = label_map([[1, 1, 1, 2], [2, 2, 2, 2]], ["cup", "tree"])
         mapped = np.array([0, 2])
         labels = [("cup", 1.0), ("lid", 0.4)]
-        record = score(sample, segmentation, mapped, 3, 0.5, labels)
+        parts = segmentation.label_map
+        record = score(sample, segmentation, parts, mapped, 3, 0.5, labels)
         assert record.confusion == [(0, 0, 2), (1, 0, 1), (1, 2, 1), (3, 2, 2)]
         assert record.named == [2 / 3, -1.0]
         # Region 2 overlaps segment 2 best: 1 / (2 + 4 - 1), as two of its six pixels are void.

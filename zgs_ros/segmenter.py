@@ -116,6 +116,20 @@ class Segmenter:
         times = clock.times
         return [self._assemble(found, times) for found in regions]
 
+    def over_segment(self, image: Image) -> NDArray[np.uint16]:
+        """The segments before anything is named or merged: ids (height, width) from 1 on.
+
+        Raises:
+            ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3).
+        """
+        _check_image(image)
+        pixels, features = self._extract_features([image])
+        masks = self._refine(image, pixels[0], features[0], self._build_tree(features[0]))
+        ids = np.zeros(image.shape[:2], np.uint16)
+        for number, mask in enumerate(masks.values(), start=1):
+            ids[mask] = number
+        return ids
+
     def describe_masks(self, image: Image, masks: NDArray[np.bool_]) -> list[Description]:
         """Embeds and names given masks, without segmenting or merging.
 

@@ -191,7 +191,8 @@ def _process(
         region_labels = _label_regions(segmenter, mapper, sample)
         write_label_map(label_map_file(journal.folder, name), segmentation.label_map)
         classes = len(dataset.categories)
-        journal.add(score(sample, segmentation, mapped, classes, seconds, region_labels))
+        parts = segmenter.over_segment(sample.image)
+        journal.add(score(sample, segmentation, parts, mapped, classes, seconds, region_labels))
     segmenter.close()
     return broken
 

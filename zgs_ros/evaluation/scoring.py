@@ -51,7 +51,7 @@ class RegionRecord(LabelRecord):
     """One region of the ground truth, and how it was found.
 
     Attributes:
-        best: Best IoU of any segment.
+        best: Best IoU of any segment of the over-segmentation, before merging.
         named: Best IoU of a segment that was mapped to its class, `metrics.NOT_FOUND` without one.
     """
 
@@ -91,6 +91,7 @@ class Record(_Row):
 def score(
     sample: Sample,
     segmentation: Segmentation,
+    parts: NDArray[np.uint16],
     mapped: NDArray[np.int64],
     classes: int,
     seconds: float,
@@ -101,6 +102,7 @@ def score(
     Args:
         sample: Image and ground truth.
         segmentation: Of that image.
+        parts: Its segments before merging, (height, width) ids from 1 on.
         mapped: Class of each segment, or `metrics.NONE`; in the order of `Segmentation.segments`.
         classes: Number of classes of the data set.
         seconds: Wall time of the segmentation.
@@ -117,7 +119,9 @@ def score(
     region_ids = [region.id for region in sample.regions]
     region_ious = metrics.iou_matrix(sample.instances, segments, region_ids, ids, known)
     categories = [region.category for region in sample.regions]
-    best = metrics.best_ious(region_ious)
+    part_ids = [int(i) for i in np.unique(parts) if i]
+    part_ious = metrics.iou_matrix(sample.instances, parts, region_ids, part_ids, known)
+    best = metrics.best_ious(part_ious)
     named = metrics.best_named_ious(region_ious, categories, mapped.tolist())
     regions = [
         RegionRecord(**record.model_dump(), best=float(best[i]), named=float(named[i]))
