@@ -191,10 +191,14 @@ class ClipTrainer:
         matrices: list[Tensor] = [p for p in trunk.blocks.parameters() if p.ndim == 2]
         known = {id(p) for p in (*convolutions, *matrices)}
         others: list[Tensor] = [p for p in trunk.parameters() if id(p) not in known]
+        groups: list[dict[str, Any]] = [
+            {"params": others},
+            {"params": convolutions, "lr": training.stem_rate},
+        ]
         self._optimizers: dict[str, torch.optim.Optimizer] = {
             "muon": Muon(matrices, lr=training.matrix_rate, weight_decay=0.01),
             "adam": torch.optim.AdamW(
-                [{"params": others}, {"params": convolutions, "lr": training.stem_rate}],
+                groups,
                 lr=training.rate,
                 weight_decay=training.weight_decay,
                 betas=(0.9, 0.98),
