@@ -27,6 +27,35 @@ def test_every_profile_is_valid(profile: str) -> None:
         assert settings[path] == value
 
 
+def test_profile_paper_is_the_published_method() -> None:
+    settings = flatten(make_settings(SegmenterSettings, {"profile": "paper"}))
+    published = {
+        "dino.model": "vit_small_patch8_224.dino",
+        "dino.short_side": 224,
+        "dino.stride": 2,
+        "clustering.positions": 0,  # all of them
+        "clustering.splits": 10,
+        "clustering.threshold": 0.95,
+        "refinement.method": "crf",
+        "refinement.min_area": 0.0,
+        "clip.model": "ViT-L-14-336",
+        "clip.pretrained": "openai",
+        "clip.mode": "global_subtraction",
+        "clip.masked_blocks": 4,
+        "clip.sigma": 5.0,
+        "labeling.method": "zerocap",
+        "labeling.templates": ("Image of a {}.",),
+        "captions.model": "openai-community/gpt2-medium",
+        "captions.beams": 5,
+        "captions.max_tokens": 15,
+        "captions.steps": 5,
+        "merging.enabled": True,
+        "merging.threshold": 0.8,
+        "merging.greedy": False,
+    }
+    assert {path: settings[path] for path in published} == published
+
+
 def test_nested_and_dotted_values_mean_the_same() -> None:
     nested = make_settings(SegmenterSettings, {"clip": {"sigma": 2.0, "mode": "mask"}})
     dotted = make_settings(SegmenterSettings, {"clip.sigma": 2.0, "clip.mode": "mask"})

@@ -60,6 +60,15 @@ def test_a_mask_of_all_ones_changes_no_attention() -> None:
     )
 
 
+def test_a_mask_of_all_zeros_leaves_the_class_token() -> None:
+    mu = torch.tensor([1.0] + [0.0] * 9, dtype=torch.float64)
+    attention = attention_of(*random_heads())
+    masked = reference.masked_attention(attention, mu)
+    assert torch.equal(masked, mu.expand(3, 10, 10))
+    _, c, _ = reference.subtracted(attention, mu, 5.0)
+    assert c == pytest.approx(float((attention[..., 0] / attention.norm(dim=-1)).mean()))
+
+
 def test_masked_attention_is_a_softmax_with_a_key_bias() -> None:
     queries, keys = random_heads()
     mu = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
@@ -215,6 +224,8 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_result(
         ("RN50", "ModifiedResNet, not a ViT"),
         ("ViT-B-16-SigLIP", "pools by other means"),
         ("EVA02-B-16", "Eva, not a ViT"),
+        ("ViT-L-14-CLIPA", "pools by other means"),
+        ("coca_ViT-B-32", "pools by other means"),
     ],
 )
 def test_other_image_towers_are_refused_with_models_that_work(name: str, fragment: str) -> None:
