@@ -67,7 +67,7 @@ class LanguageModel:
     def _run(self, tokens: Tensor, context: Context) -> tuple[Tensor, Context]:
         from transformers import DynamicCache
 
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         for layer, (keys, values) in enumerate(zip(context[::2], context[1::2], strict=True)):
             cache.update(keys, values, layer)
         output = self._model(input_ids=tokens, past_key_values=cache, use_cache=True)

@@ -53,12 +53,13 @@ def read_language_model(folder: Path) -> tuple[Any, Any]:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model, found = GPT2LMHeadModel.from_pretrained(
+        loaded: Any = GPT2LMHeadModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     finally:
         if bars:
             logging.enable_progress_bar()
+    model, found = loaded
     if missing := sorted(found["missing_keys"]):  # they would be random
         raise ValueError(f"{folder / WEIGHTS} lacks {len(missing)} weights ({missing[0]} ..)")
     try:
