@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.task import Future
 from ros_process import ANSWER, PATIENCE
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -216,13 +217,21 @@ def query(node: Node, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
-    """Sends the node through transitions of its lifecycle; tells which of them succeeded."""
-    done = []
-    for label in options["labels"]:
+    """Sends the node through transitions of its lifecycle, named by label or id.
+
+    Returns which of them succeeded, and the states that the node told meanwhile.
+    """
+    change = connect(node, ChangeState, "/zgs/change_state")
+    look = connect(node, GetState, "/zgs/get_state")
+    success, states = [], set()
+    for name in options["names"]:
         request = ChangeState.Request()
-        request.transition.label = label
-        done.append(call(node, ChangeState, "/zgs/change_state", request).success)
-    return {"success": done}
+        setattr(request.transition, "label" if isinstance(name, str) else "id", name)
+        changed = change.call_async(request)
+        while not changed.done():
+            states.add(answer(node, look.call_async(GetState.Request())).current_state.label)
+        success.append(changed.result().success)
+    return {"success": success, "states": sorted(states)}
 
 
 def get_parameters(node: Node, options: dict[str, Any]) -> dict[str, Any]:
@@ -273,11 +282,18 @@ def decoders(node: Node, options: dict[str, Any]) -> dict[str, bool]:
 
 
 def call(node: Node, kind: Any, name: str, request: Any) -> Any:
+    return answer(node, connect(node, kind, name).call_async(request))
+
+
+def connect(node: Node, kind: Any, name: str) -> Any:
     client = node.create_client(kind, name)
     assert client.wait_for_service(PATIENCE / 2), f"there is no service {name}"
-    future = client.call_async(request)
+    return client
+
+
+def answer(node: Node, future: Future) -> Any:
     rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE / 2)
-    assert future.done(), f"{name} did not answer"
+    assert future.done(), "a service did not answer"
     return future.result()
 
 

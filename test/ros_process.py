@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class Process:
     def stop(self) -> int:
         """Presses Ctrl-C; returns the exit code."""
         self.interrupt()
+        self._close_input()  # whoever waits for it may have missed the signal
         try:
             return self._process.wait(PATIENCE)
         finally:
@@ -86,12 +88,12 @@ class Process:
 
     def kill(self) -> None:
         """Ends whatever is left of its session."""
-        try:
+        self._close_input()
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        else:
             self._process.wait(10)
+
+    def _close_input(self) -> None:
         if self._process.stdin:
             self._process.stdin.close()
 

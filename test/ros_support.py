@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 CLIENT = Path(__file__).with_name("ros_client.py")
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 DOMAINS = range(70, 100)
-SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "scripts", "launch", "config", "zgs_ros")
+SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "launch", "config", "zgs_ros")
+SOURCES += ("scripts/zgs.in", "scripts/zgs_node.in")
 
 NEEDED = "import rclpy, launch_ros, ros2cli, colcon_ros, catkin_pkg, em, lark"
 

@@ -12,9 +12,12 @@ from ros_support import Ros
 
 from zgs_ros.config import NodeSettings, list_settings
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 READY = "listens to /camera/image_raw"
+CONFIGURE = 1
+"""Its id in lifecycle_msgs/msg/Transition, by which C++ nodes ask for it."""
+
 SIGMA = ("clip.sigma", "2.0")
 RELOAD = "read when the models are loaded: deactivate, clean up, set it, configure again"
 
@@ -210,11 +213,19 @@ def test_killing_the_camera_and_starting_another_changes_nothing(ros: Ros, node:
     assert len(ros.ask("watch", results=2)["segments"]) >= 2
 
 
+@pytest.mark.parametrize("transition", ["configure", CONFIGURE])
+def test_an_impossible_transition_is_refused(
+    ros: Ros, node: Process, transition: str | int
+) -> None:
+    assert ros.ask("transitions", names=[transition])["success"] == [False]
+    assert ros.shows({"active [3]"}, "lifecycle", "get", "/zgs")
+
+
 def test_lifecycle_goes_round_and_round(ros: Ros, node: Process) -> None:
     """Last of this module's shared node: it is taken down and up again."""
 
-    def go(*labels: str) -> None:
-        assert ros.ask("transitions", labels=labels)["success"] == [True] * len(labels)
+    def go(*names: str) -> None:
+        assert ros.ask("transitions", names=names)["success"] == [True] * len(names)
 
     go("deactivate")
     assert ros.ask("watch", seconds=3.0)["segments"] == []
@@ -232,14 +243,16 @@ def test_lifecycle_goes_round_and_round(ros: Ros, node: Process) -> None:
     go("shutdown")
 
 
-def test_ctrl_c_ends_it_quietly(ros: Ros, ros_models: dict[str, str]) -> None:
-    """While it works, and twice in a row, as `ros2 launch` hands on what the terminal sent already."""
+@pytest.mark.parametrize("moment", ["loading the models", READY])
+def test_ctrl_c_ends_it_quietly(ros: Ros, ros_models: dict[str, str], moment: str) -> None:
+    """Twice in a row, as `ros2 launch` hands on what the terminal sent already."""
     parameters = [f"-p {name}:={value}" for name, value in ros_models.items()]
     given = " ".join(["--ros-args", *parameters, "-r image:=/camera/image_raw"]).split()
     command = ["ros2", "run", "zgs_ros", "zgs_node", "--autostart", *given]
     with ros.process(*command) as process, ros.camera():
-        process.wait_for(READY)
-        ros.ask("watch", rate=0.01, results=1)
+        process.wait_for(moment)
+        if moment == READY:
+            ros.ask("watch", rate=0.01, results=1)
         process.interrupt()
         time.sleep(0.1)
         assert process.stop() == 0, process.text

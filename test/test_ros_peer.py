@@ -15,7 +15,7 @@ from ros_support import Ros
 
 from zgs_ros.dds.types import TypeSupport
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 READY = "node /zgs on domain"
 ECHO = ("topic", "echo", "--no-daemon", "--once")

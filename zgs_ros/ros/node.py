@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -15,26 +17,27 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CompressedImage, Image
 
-from zgs_ros.config import NodeSettings, SettingsError
+from zgs_ros.config import SettingsError
 from zgs_ros.msg import SegmentArray
-from zgs_ros.ros.bridge import find_bridge_problem
-from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher, bridged_decode
+from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher
+from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.parameters import change_settings, declare_settings
+from zgs_ros.ros.transitions import Transitions, finished
 from zgs_ros.srv import QuerySegments, SegmentImage
 from zgs_ros.streaming.enrichment import Enrichment
-from zgs_ros.streaming.images import BadImage, decode
+from zgs_ros.streaming.images import BadImage
 from zgs_ros.streaming.outputs import Outputs, Publishers
 from zgs_ros.streaming.services import ServiceError, Services
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
@@ -68,10 +71,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class CannotLoad(RuntimeError):
-    """Models that can't be loaded; the message says what to do."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     """What lives from configure to cleanup."""
@@ -83,15 +82,20 @@ class _Loaded:
     services: Services
 
 
-class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
+class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no types
     """Segments and names what a camera sees.
+
+    Callbacks run on the executor's thread, transitions on another, and the stream has its own.
 
     Raises:
         SettingsError: If a parameter is unknown or impossible.
     """
 
     def __init__(self) -> None:
-        super().__init__("zgs", automatically_declare_parameters_from_overrides=True)
+        Node.__init__(self, "zgs", automatically_declare_parameters_from_overrides=True)
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self._transitions = Transitions(self)
+        self._changing = threading.Lock()  # held where settings change or begin to be used
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._topics = self._create_publishers()
@@ -114,16 +118,25 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         """The ROS time, on which the stream counts."""
         return int(self.get_clock().now().nanoseconds)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a transition is under way."""
+        return self._transitions.busy
+
     def bring_up(self) -> None:
-        """Configures the node and, where that worked, activates it."""
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        """Begins to configure the node and, where that works, to activate it."""
+
+        def configure_and_activate() -> None:
+            if self.trigger_configure() == SUCCESS:
+                self.trigger_activate()
+
+        self._transitions.run(configure_and_activate)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the models and starts the thread that owns them."""
         logger.info("loading the models of profile %r", self._settings.profile)
         try:
-            self._loaded = self._load()
+            loaded = self._load()
         except CannotLoad as error:
             retry = self._command("configure")
             logger.error("can't be configured: %s. Put that right, then: %s", error, retry)
@@ -131,10 +144,11 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         except Exception:
             logger.exception("can't be configured:")
             return FAILURE
-        self._loaded.stream.start()
-        logger.info(
-            "ready with %s on %s", self._loaded.segmenter.model, self._loaded.segmenter.device
-        )
+        loaded.stream.start()
+        with self._changing:
+            self._loaded = loaded
+            self._apply_settings()
+        logger.info("ready with %s on %s", loaded.segmenter.model, loaded.segmenter.device)
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -143,8 +157,8 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         message_type = CompressedImage if compressed else Image
         # As image_transport names it: the remapped topic, then the transport.
         topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
-        self._camera = self.create_subscription(message_type, topic, self._offer, CAMERA_QOS)
         self._camera_topic = topic
+        self._camera = self.create_subscription(message_type, topic, self._offer, CAMERA_QOS)
         logger.info("listens to %s", topic)
         return SUCCESS
 
@@ -181,8 +195,8 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
 
     def _load(self) -> _Loaded:
         settings, factory = self._settings, RclpyMessages()
-        self._decode = self._decode or _choose_decode()
-        segmenter = _load_segmenter(settings)
+        self._decode = self._decode or choose_decode()
+        segmenter = load_models(settings)
         outputs = Outputs(factory, self._topics, settings)
         services = Services(segmenter, factory, self._decode)
         enrichment = Enrichment(settings, self)
@@ -220,8 +234,9 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         )
 
     def _offer(self, message: Any) -> None:
-        if self._loaded and self._camera:
-            self._loaded.stream.offer(self._camera_topic, message.header, message)
+        loaded = self._loaded
+        if loaded and self._camera:
+            loaded.stream.offer(self._camera_topic, message.header, message)
 
     def _unsubscribe(self) -> None:
         camera, self._camera = self._camera, None
@@ -229,23 +244,30 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
             self.destroy_subscription(camera)
 
     def _set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
-        try:
-            self._settings = change_settings(self._settings, changes, self._loaded is not None)
-        except SettingsError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        if self._loaded:
-            self._loaded.stream.update(max_rate=self._settings.max_rate, lazy=self._settings.lazy)
-            self._loaded.enrichment.settings = self._settings
-            self._loaded.outputs.settings = self._settings
+        with self._changing:
+            fixed = self.busy or self._loaded is not None
+            try:
+                self._settings = change_settings(self._settings, changes, fixed)
+            except SettingsError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            self._apply_settings()
         return SetParametersResult(successful=True)
 
+    def _apply_settings(self) -> None:
+        settings = self._settings
+        if self._loaded:
+            self._loaded.stream.update(max_rate=settings.max_rate, lazy=settings.lazy)
+            self._loaded.enrichment.settings = settings
+            self._loaded.outputs.settings = settings
+
     def _diagnose(self) -> None:
-        if self._loaded and self._camera:
-            segmenter = self._loaded.segmenter
-            self._loaded.outputs.publish_diagnostics(
+        loaded = self._loaded
+        if loaded and self._camera:
+            segmenter = loaded.segmenter
+            loaded.outputs.publish_diagnostics(
                 self.now_ns(),
                 self.get_fully_qualified_name(),
-                self._loaded.stream.statistics.snapshot(),
+                loaded.stream.statistics.snapshot(),
                 {
                     "model": segmenter.model,
                     "device": segmenter.device,
@@ -279,13 +301,16 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
             BadImage: If the request's image is none.
             ServiceError: If the request can't be answered.
         """
-        if self._loaded is None:
+        loaded = self._loaded
+        if loaded is None and self.busy:
+            raise ServiceError("the models are being loaded; ask again")
+        if loaded is None:
             raise ServiceError(f"the models are not loaded: {self._command('configure')}")
-        services = self._loaded.services
-        work = self._loaded.stream.call(lambda: answer(services))
-        done = Future(executor=self.executor)
-        work.add_done_callback(lambda _: done.set_result(None))
-        await done
+        try:
+            work = loaded.stream.call(lambda: answer(loaded.services))
+        except RuntimeError as error:  # a transition has stopped it
+            raise ServiceError(str(error)) from None
+        await finished(work, self)
         try:
             return work.result()
         except (BadImage, ServiceError):
@@ -295,34 +320,6 @@ class ZgsNode(LifecycleNode):  # type: ignore[misc]  # rclpy has no types
         except Exception as error:
             logger.exception("a service request failed:")
             raise ServiceError(f"failed: {error}") from error
-
-
-def _load_segmenter(settings: NodeSettings) -> Segmenter:
-    """Loads the models.
-
-    Raises:
-        CannotLoad: If they can't be loaded; the message says what to do.
-    """
-    try:
-        # Here because torch takes seconds to import: until it is needed the node is light, and a
-        # misspelt parameter is reported at once.
-        from zgs_ros.labeling.vocabulary import VocabularyError
-        from zgs_ros.models import ModelError
-        from zgs_ros.segmenter import load_segmenter
-    except ImportError as error:
-        raise CannotLoad(f"{error} (libraries of the models: see docs/install_ros.md)") from error
-    try:
-        return load_segmenter(settings)
-    except (ModelError, VocabularyError) as error:
-        raise CannotLoad(str(error)) from error
-
-
-def _choose_decode() -> Callable[[Any], NDArray[np.uint8]]:
-    problem = find_bridge_problem()
-    if problem:
-        logger.warning("images are decoded without cv_bridge. %s", problem)
-        return decode
-    return bridged_decode()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -364,4 +361,6 @@ def main(args: list[str] | None = None) -> int:
         node.free()
         node.destroy_node()
         rclpy.try_shutdown()
+        if node.busy:  # in the middle of loading models, which nothing can stop
+            os._exit(0)
     return 0
