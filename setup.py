@@ -1,5 +1,7 @@
 """Builds the pip package; everything but the package data is declared in pyproject.toml."""
 
+from glob import glob
+
 from setuptools import find_packages, setup
 
 setup(
@@ -10,8 +12,8 @@ setup(
     },
     # The same places as in a ROS install space: found below the prefix of the environment.
     data_files=[
-        ("share/zgs_ros/msg", ["msg/Label.msg", "msg/Segment.msg", "msg/SegmentArray.msg"]),
-        ("share/zgs_ros/srv", ["srv/QuerySegments.srv", "srv/SegmentImage.srv"]),
+        ("share/zgs_ros/msg", sorted(glob("msg/*.msg"))),
+        ("share/zgs_ros/srv", sorted(glob("srv/*.srv"))),
         ("share/zgs_ros/config", ["config/segment.yaml"]),
     ],
 )

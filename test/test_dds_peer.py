@@ -19,7 +19,7 @@ from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, QosProfile
 from zgs_ros.dds.peer import Peer, PeerOptions
-from zgs_ros.streaming import messages
+from zgs_ros.streaming import diagnostics, messages
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -70,7 +70,7 @@ class Robot:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        topics = self.peer._outputs._publishers
+        topics = self.peer._outputs._cameras[""]
         return {
             "segments": topics.segments,
             "label_image": topics.label_image,
@@ -177,7 +177,7 @@ def test_jpeg_input_gives_the_same_segments(
     make_robot: Callable[..., Robot], eventually: Eventually
 ) -> None:
     robot = make_robot(image_transport="compressed")
-    assert robot.peer.image_topic == f"{CAMERA}/compressed"
+    assert robot.peer.image_topics == [f"{CAMERA}/compressed"]
     got = robot.listen("segments", eventually)
     pixels = np.full((48, 64, 3), 90, np.uint8)
     jpeg = messages.jpeg_image(robot.node.types, robot.header(), pixels, 90)
@@ -258,7 +258,7 @@ def test_diagnostics_tell_the_state(
     assert values()["model"] == "halves"
     assert values()["image topic"] == CAMERA
     status = got[-1].status[0]
-    assert (status.name, status.level) == ("zgs: stream", messages.WARN)
+    assert (status.name, status.level) == ("zgs: stream", diagnostics.WARN)
     assert status.message == "no image received yet"
 
 
@@ -267,8 +267,8 @@ def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventua
     peer = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), options)
     try:
         assert peer.node.full_name == "/front/eye"
-        assert peer.image_topic == "/front/image"
-        assert peer._outputs._publishers.segments.topic == "/front/eye/segments"
+        assert peer.image_topics == ["/front/image"]
+        assert peer._outputs._cameras[""].segments.topic == "/front/eye/segments"
     finally:
         peer.close()
 

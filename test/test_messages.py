@@ -16,8 +16,11 @@ from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.outputs import Outputs, Publishers
-from zgs_ros.streaming.statistics import Latency, Snapshot
+from zgs_ros.streaming.depth import DepthFeed
+from zgs_ros.streaming.diagnostics import Diagnosis
+from zgs_ros.streaming.markers import ADD, CUBE, DELETE_ALL, TEXT, marker_array
+from zgs_ros.streaming.outputs import TOPICS, Outputs, Publishers, make_publishers
+from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import Result
 
 TYPES = TypeSupport("jazzy")
@@ -173,68 +176,6 @@ def test_compressed_images_are_jpeg_in_the_right_colours() -> None:
     assert np.abs(pixels.astype(int) - rgb).max() < 8
 
 
-HEALTH = [
-    (Snapshot(), messages.WARN, "no image received yet"),
-    (Snapshot(received=9, seconds_since_frame=7.2), messages.WARN, "no image for 7 s"),
-    (Snapshot(received=9, seconds_since_frame=0.1), messages.OK, "idle"),
-    (Snapshot(received=9, seconds_since_frame=0.1, rate=4.25), messages.OK, "4.2 results/s"),
-    (
-        Snapshot(received=9, seconds_since_frame=0.1, seconds_since_error=1.0, last_error="bad"),
-        messages.ERROR,
-        "bad",
-    ),
-    (
-        Snapshot(seconds_since_frame=0.1, seconds_since_error=1.0, last_error="bad", rate=2.0),
-        messages.WARN,
-        "bad",
-    ),
-    (
-        Snapshot(seconds_since_frame=0.1, seconds_since_error=60.0, last_error="bad", rate=2.0),
-        messages.OK,
-        "2.0 results/s",
-    ),
-]
-
-
-@pytest.mark.parametrize(("snapshot", "level", "text"), HEALTH)
-def test_the_diagnosis_says_how_the_stream_is(snapshot: Snapshot, level: int, text: str) -> None:
-    assert messages.assess(snapshot) == (level, text)
-
-
-def test_diagnostics_carry_all_counts() -> None:
-    snapshot = Snapshot(
-        received=10,
-        processed=4,
-        dropped={"newer frame came": 3, "nobody subscribed": 1},
-        rejected={"bad image": 2},
-        rate=2.0,
-        latency=Latency(0.1, 0.3),
-        stage_times={"decode": 0.002, "dino": 0.5},
-        last_error="bad image: step 3",
-        seconds_since_frame=0.1,
-    )
-    facts = {"model": "mini", "device": "cpu"}
-    message = over_the_wire(messages.diagnostic_array(TYPES, 5 * 10**9, "/a/zgs", snapshot, facts))
-    assert message.header.stamp.sec == 5
-    [status] = message.status
-    assert (status.level, status.name, status.hardware_id) == (messages.OK, "a/zgs: stream", "cpu")
-    values = {pair.key: pair.value for pair in status.values}
-    expected = {
-        "received": "10",
-        "processed": "4",
-        "dropped": "4",
-        "rejected": "2",
-        "dropped: newer frame came": "3",
-        "rejected: bad image": "2",
-        "latency p50 [ms]": "100.0",
-        "latency p95 [ms]": "300.0",
-        "stage dino [ms]": "500.0",
-        "last error": "bad image: step 3",
-        "model": "mini",
-    }
-    assert expected.items() <= values.items()
-
-
 class Topic:
     """A publisher that keeps what it is given."""
 
@@ -249,20 +190,27 @@ class Topic:
         return self.subscribers
 
 
-NAMES = ("segments", "label_image", "overlay", "overlay_compressed", "diagnostics")
+NAMES = tuple(TOPICS)
+NODE_SETTINGS = make_settings(NodeSettings, {})
+
+
+def topics(*subscribed: str) -> Publishers:
+    return Publishers(**{name: Topic(name in subscribed) for name in NAMES})
 
 
 def outputs(*subscribed: str) -> tuple[Outputs, Publishers]:
-    topics = Publishers(**{name: Topic(name in subscribed) for name in NAMES})
-    return Outputs(TYPES, topics, make_settings(NodeSettings, {})), topics
+    made = topics(*subscribed)
+    return Outputs(TYPES, {"front": made}, Topic(1), NODE_SETTINGS), made
 
 
-RESULT = Result("front", HEADER, np.zeros((4, 6, 3), np.uint8), segmentation(), 0.25)
+PIXELS = np.zeros((4, 6, 3), np.uint8)
+TICKET = DepthFeed(0.1).expect(HEADER)
+RESULT = Result("front", HEADER, PIXELS, segmentation(), 0.25, TICKET)
 
 
 @pytest.mark.parametrize(
     "subscribed",
-    [(), ("segments",), ("label_image",), ("overlay",), ("overlay_compressed",), NAMES],
+    [(), *((name,) for name in NAMES), NAMES],
     ids=str,
 )
 def test_only_what_somebody_listens_to_is_made(
@@ -273,33 +221,82 @@ def test_only_what_somebody_listens_to_is_made(
         "zgs_ros.streaming.outputs.draw_overlay",
         lambda image, *_: drawn.append(image) or np.zeros_like(image),
     )
-    maker, topics = outputs(*subscribed)
+    maker, made = outputs(*subscribed)
     maker.publish(RESULT)
-    sent = {name for name in NAMES if getattr(topics, name).sent}
-    assert sent == set(subscribed) - {"diagnostics"}
+    sent = {name for name in NAMES if getattr(made, name).sent}
+    assert sent == set(subscribed)
     assert len(drawn) == int(bool(sent & {"overlay", "overlay_compressed"})), "drawn once or never"
     assert maker.wanted() == bool(sent)
 
 
+def test_without_depth_there_are_no_markers() -> None:
+    maker, made = outputs(*NAMES)
+    maker.publish(Result("front", HEADER, PIXELS, segmentation(), 0.25))
+    assert [name for name in NAMES if not getattr(made, name).sent] == ["markers"]
+
+
+def test_each_camera_has_its_own_topics_and_listeners() -> None:
+    cameras = {"front": topics(), "left": topics("segments")}
+    maker = Outputs(TYPES, cameras, Topic(1), NODE_SETTINGS)
+    assert (maker.wanted("front"), maker.wanted("left"), maker.wanted()) == (False, True, True)
+    for name in cameras:
+        maker.publish(Result(name, HEADER, PIXELS, segmentation(), 0.25))
+    assert [len(made.segments.sent) for made in cameras.values()] == [0, 1]
+
+
 def test_diagnostics_alone_do_not_wake_a_lazy_stream() -> None:
-    maker, topics = outputs("diagnostics")
+    diagnostics = Topic(1)
+    maker = Outputs(TYPES, {"": topics()}, diagnostics, NODE_SETTINGS)
     assert not maker.wanted()
-    maker.publish_diagnostics(1, "/zgs", Snapshot(), {})
-    assert len(topics.diagnostics.sent) == 1
+    maker.publish_diagnostics(1, "/zgs", Diagnosis(Snapshot()))
+    assert len(diagnostics.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("camera", "names"),
+    [
+        ("", ["~/segments", "~/label_image", "~/overlay", "~/overlay/compressed", "~/markers"]),
+        ("left", [f"~/left/{topic}" for topic, _ in TOPICS.values()]),
+    ],
+)
+def test_topics_are_named_after_their_camera(camera: str, names: list[str]) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def create(topic: str, kind: str) -> Topic:
+        asked.append((topic, kind))
+        return Topic(0)
+
+    make_publishers(camera, create)
+    assert [topic for topic, _ in asked] == names
+    assert [kind for _, kind in asked] == [kind for _, kind in TOPICS.values()]
 
 
 def test_headers_go_out_verbatim() -> None:
-    maker, topics = outputs(*NAMES)
+    maker, made = outputs(*NAMES)
     maker.publish(RESULT)
-    for name in NAMES[:-1]:
-        assert getattr(topics, name).sent[0].header is HEADER
+    for name in set(NAMES) - {"markers"}:
+        assert getattr(made, name).sent[0].header is HEADER
+    assert all(marker.header is HEADER for marker in made.markers.sent[0].markers)
+
+
+def test_markers_show_what_has_a_place_and_replace_those_before() -> None:
+    message = over_the_wire(marker_array(TYPES, HEADER, segmentation()))
+    clear, box, label = message.markers
+    assert clear.action == DELETE_ALL
+    assert (box.ns, box.id, box.type, box.action) == ("boxes", 7, CUBE, ADD)
+    assert (box.pose.position.x, box.pose.position.y, box.pose.position.z) == (0.1, -0.2, 2.5)
+    assert (box.scale.x, box.scale.y, box.scale.z) == (0.3, 0.4, 0.05)
+    assert 0 < box.color.a < 1
+    assert (label.ns, label.type, label.text) == ("labels", TEXT, "red mug")
+    assert label.pose.position.y < -0.2 - 0.4 / 2, "above the box: y points down"
+    assert label.lifetime.sec > 0
 
 
 def test_settings_can_be_replaced_while_running() -> None:
-    maker, topics = outputs("segments")
+    maker, made = outputs("segments")
     maker.settings = make_settings(NodeSettings, {"publish_embeddings": False})
     maker.publish(RESULT)
-    assert len(topics.segments.sent[0].segments[0].embedding) == 0
+    assert len(made.segments.sent[0].segments[0].embedding) == 0
 
 
 def test_a_foreign_message_class_works_as_well() -> None:

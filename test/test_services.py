@@ -105,8 +105,9 @@ def test_segment_image_names_what_is_wrong_with_an_image(services: Services) -> 
 def test_query_ranks_segments_by_their_cosine_with_the_text(
     with_result: Services, text: str, max_results: int, expected: list[tuple[str, float]]
 ) -> None:
-    header, found = with_result.query(text, max_results)
-    assert header is HEADER
+    answer = with_result.query(text, max_results)
+    found = answer.segments
+    assert (answer.camera, answer.header) == ("front", HEADER)
     assert [segment.label for segment in found] == [label for label, _ in expected]
     assert [segment.score for segment in found] == pytest.approx([score for _, score in expected])
     assert [segment.alternatives[0].text for segment in found] == ["thing"] * len(found)
@@ -116,7 +117,7 @@ def test_query_of_a_result_without_segments_finds_nothing(services: Services) ->
     pixels = np.zeros((1, 1, 3), np.uint8)
     empty = Segmentation(np.zeros((1, 1), np.uint16), (), "scene")
     services.remember(Result("front", HEADER, pixels, empty, 0.1))
-    assert services.query("mug") == (HEADER, [])
+    assert services.query("mug").segments == []
 
 
 def test_query_before_the_first_result_says_what_to_do(services: Services) -> None:

@@ -245,7 +245,7 @@ def test_a_lazy_stream_rests_while_nobody_listens(
 ) -> None:
     listeners: list[str] = []
     rig = make_rig(
-        settings=StreamSettings(max_rate=1000.0, lazy=True), wanted=lambda: bool(listeners)
+        settings=StreamSettings(max_rate=1000.0, lazy=True), wanted=lambda camera: bool(listeners)
     )
     for _ in range(3):
         rig.offer()

@@ -68,7 +68,27 @@ def run(
         str | None,
         typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
     ] = None,
-    image_topic: Annotated[str, typer.Option(help="Topic of the camera.")] = "/camera/image_raw",
+    image_topic: Annotated[
+        str,
+        typer.Option(
+            help="Topic of the camera, or with {camera} of each one; by default /{camera}/image_raw.",
+        ),
+    ] = "",
+    cameras: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Names of several cameras.")
+    ] = None,
+    depth: Annotated[
+        bool | None,
+        typer.Option(
+            "--depth/--no-depth", help="Read registered depth: segments get position and size."
+        ),
+    ] = None,
+    depth_topic: Annotated[
+        str, typer.Option(help="Topic of the depth; by default depth/image_raw beside the image.")
+    ] = "",
+    camera_info_topic: Annotated[
+        str, typer.Option(help="Topic of the camera_info; by default beside the image.")
+    ] = "",
     image_transport: Annotated[
         str | None,
         typer.Option(help="raw, or compressed (then the topic is IMAGE_TOPIC/compressed)."),
@@ -94,6 +114,8 @@ def run(
             "device": device,
             "image_transport": image_transport,
             "max_rate": max_rate,
+            "cameras": cameras.split(",") if cameras else None,
+            "depth__enabled": depth,
         }
         settings = node_settings(params, flags, set_ or [])
         network = _network(domain, local)
@@ -101,7 +123,8 @@ def run(
         from zgs_ros.dds import peer  # after what can be wrong: importing torch takes seconds
         from zgs_ros.segmenter import load_segmenter
 
-        options = peer.PeerOptions(network, image_topic, name, namespace, distro)
+        topics = (depth_topic, camera_info_topic)
+        options = peer.PeerOptions(network, image_topic, name, namespace, distro, *topics)
         peer.run(settings, options, load_segmenter)
 
 

@@ -8,6 +8,7 @@ a value that the user gives wins over the profile's.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from pydantic.fields import FieldInfo
 
 LIVE: dict[str, Any] = {"live": True}
 """Marks a setting that a running node can change; all others are read when the models are loaded."""
+
+
+RESERVED = ("segments", "label_image", "overlay", "markers", "query", "segment_image")
+"""Topics and services of the node, which can't be names of cameras."""
 
 
 class SettingsError(ValueError):
@@ -223,6 +228,53 @@ class TrackingSettings(_Section):
     )
 
 
+class DepthSettings(_Section):
+    """Places in space."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether depth and camera_info are read, and segments get position and size.",
+    )
+    slop: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        0.05,
+        description="Seconds by which the stamps of an image and its depth may differ.",
+        json_schema_extra=LIVE,
+    )
+
+
+class DiagnosticsSettings(_Section):
+    """From when on the node reports trouble."""
+
+    silence_warn: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
+        3.0, description="No image for this long [s] is a warning.", json_schema_extra=LIVE
+    )
+    silence_error: Annotated[float, Field(gt=0.0, le=86400.0)] = Field(
+        30.0, description="No image for this long [s] is an error.", json_schema_extra=LIVE
+    )
+    latency_warn: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
+        2.0,
+        description="A latency (95th percentile) above this [s] is a warning; 0 = never.",
+        json_schema_extra=LIVE,
+    )
+    latency_error: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
+        10.0,
+        description="A latency (95th percentile) above this [s] is an error; 0 = never.",
+        json_schema_extra=LIVE,
+    )
+    min_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
+        0.0,
+        description="Fewer results per second than this [Hz], while somebody listens and images "
+        "come, are a warning; 0 = never.",
+        json_schema_extra=LIVE,
+    )
+    rejection_hold: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
+        5.0,
+        description="A rejected image is reported for this long [s]: as a warning, or as an error "
+        "while there are no results.",
+        json_schema_extra=LIVE,
+    )
+
+
 Profile = Literal["paper", "balanced", "fast", "mini"]
 
 
@@ -253,7 +305,14 @@ class SegmenterSettings(_Section):
 class NodeSettings(SegmenterSettings):
     """The settings of a live node: those of the segmenter and of the stream around it."""
 
+    cameras: tuple[str, ...] = Field(
+        ("",),
+        description="Names of the cameras, such as [front, left]: each has its own topics, and all "
+        "share the models. [''] is a single one without a name.",
+    )
     tracking: TrackingSettings = TrackingSettings()
+    depth: DepthSettings = DepthSettings()
+    diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     image_transport: Literal["raw", "compressed"] = Field(
         "raw", description="Type of the image topic: sensor_msgs/Image or CompressedImage."
     )
@@ -274,6 +333,25 @@ class NodeSettings(SegmenterSettings):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
         85, description="JPEG quality of the compressed overlay.", json_schema_extra=LIVE
     )
+
+    @field_validator("cameras")
+    @classmethod
+    def _are_topic_names(cls, cameras: tuple[str, ...]) -> tuple[str, ...]:
+        if cameras == ("",):
+            return cameras
+        if not cameras:
+            raise ValueError("at least one camera is needed; [''] is a single one without a name")
+        for name in cameras:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ValueError(
+                    f"a camera's name is part of topics: letters, digits and underscores that "
+                    f"begin with a letter, got {name!r}"
+                )
+            if cameras.count(name) > 1:
+                raise ValueError(f"each camera needs a name of its own, got {name!r} twice")
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is a topic of the node itself; choose another name")
+        return cameras
 
 
 S = TypeVar("S", bound=SegmenterSettings)

@@ -6,27 +6,30 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from zgs_ros import __version__
 from zgs_ros.config import NodeSettings
 from zgs_ros.dds.network import Network, socket_buffer_warning
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node, QosProfile, Subscription
+from zgs_ros.streaming.cameras import CameraInput, InputTopics, input_topics
 from zgs_ros.streaming.clock import SystemClock
+from zgs_ros.streaming.depth import DepthFeed
+from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
 from zgs_ros.streaming.enrichment import Enrichment
-from zgs_ros.streaming.outputs import Outputs, Publishers
+from zgs_ros.streaming.outputs import Outputs, make_publishers
+from zgs_ros.streaming.services import QueryTopic, Services, TextSegmenter
 from zgs_ros.streaming.statistics import Snapshot
-from zgs_ros.streaming.stream import BatchSegmenter, SegmentationStream, StreamSettings
+from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
 
 NODE_NAME = "zgs"
-IMAGE_TOPIC = "/camera/image_raw"
 DIAGNOSTICS_SECONDS = 1.0
 STATUS_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
 
-class PeerSegmenter(BatchSegmenter, Protocol):
+class PeerSegmenter(TextSegmenter, Protocol):
     """The part of the segmenter that the peer needs."""
 
     @property
@@ -49,18 +52,23 @@ class PeerOptions:
     """What is not a setting of the node: its place in the graph and on the network.
 
     Attributes:
-        image_topic: Topic of the camera; with compressed transport ``/compressed`` is appended.
+        network: The network to join.
+        image_topic: Topic of the camera, or with ``{camera}`` of each one; with compressed
+            transport ``/compressed`` is appended. See `input_topics` for this and its default.
         name: Node name.
         namespace: Namespace of the node.
-        network: The network to join.
         distro: ROS distribution of the other nodes, by default ROS_DISTRO.
+        depth_topic: Topic of the registered depth, as `image_topic`.
+        camera_info_topic: Topic of the camera_info, as `image_topic`.
     """
 
     network: Network
-    image_topic: str = IMAGE_TOPIC
+    image_topic: str = ""
     name: str = NODE_NAME
     namespace: str = ""
     distro: str | None = None
+    depth_topic: str = ""
+    camera_info_topic: str = ""
 
 
 class Peer:
@@ -79,31 +87,38 @@ class Peer:
     def __init__(
         self, segmenter: PeerSegmenter, settings: NodeSettings, options: PeerOptions
     ) -> None:
+        topics = input_topics(
+            settings.cameras, options.image_topic, options.depth_topic, options.camera_info_topic
+        )
         self._segmenter = segmenter
+        self._settings = settings
         self._clock = SystemClock()
         self.node = Node(
             options.name, options.namespace, network=options.network, distro=options.distro
         )
         try:
-            self._outputs = Outputs(self.node.types, _publishers(self.node), settings)
+            self._outputs = _outputs(self.node, settings)
+            self._services = Services(segmenter, self.node.types)
+            self._enrichment = Enrichment(settings, self._clock)
             self.stream = SegmentationStream(
                 segmenter,
-                self._outputs.publish,
+                self._publish,
                 wanted=self._outputs.wanted,
                 clock=self._clock,
                 settings=StreamSettings(settings.max_rate, settings.lazy),
-                enrich=Enrichment(settings, self._clock),
+                enrich=self._enrichment,
             )
             self.stream.start()
-            self._images = self._subscribe(options.image_topic, settings.image_transport)
+            self._answer_queries()
+            self._images = [self._subscribe(name, topics[name]) for name in settings.cameras]
         except BaseException:
             self.close()
             raise
 
     @property
-    def image_topic(self) -> str:
-        """Full name of the topic that images come from."""
-        return self._images.topic
+    def image_topics(self) -> list[str]:
+        """Full names of the topics that images come from."""
+        return [images.topic for images in self._images]
 
     def publish_diagnostics(self) -> None:
         """Publishes the state once; to be called about once a second."""
@@ -111,18 +126,27 @@ class Peer:
             "version": __version__,
             "model": self._segmenter.model,
             "device": str(self._segmenter.device),
-            "image topic": self._images.topic,
-            "image publishers": str(self._images.publisher_count()),
+            "profile": self._settings.profile,
+            "image topic": ", ".join(self.image_topics),
+            "image publishers": str(sum(images.publisher_count() for images in self._images)),
             "result subscribers": "yes" if self._outputs.wanted() else "no",
+            **self._enrichment.facts(),
+            **memory_facts(self._segmenter.device),
         }
-        self._outputs.publish_diagnostics(
-            self._clock.now_ns(), self.node.full_name, self.stream.statistics.snapshot(), facts
+        diagnosis = Diagnosis(
+            self.stream.statistics.snapshot(),
+            self._settings.cameras,
+            self._outputs.wanted(),
+            facts,
+            self._enrichment.problems(),
         )
+        self._outputs.publish_diagnostics(self._clock.now_ns(), self.node.full_name, diagnosis)
 
     def status(self) -> str:
         """One line for the log."""
-        if not self._images.publisher_count():
-            return f"waiting for a camera: nobody publishes {self._images.topic}"
+        silent = [images.topic for images in self._images if not images.publisher_count()]
+        if len(silent) == len(self._images):
+            return f"waiting for a camera: nobody publishes {', '.join(silent)}"
         return describe(self.stream.statistics.snapshot(), self._outputs.wanted())
 
     def close(self) -> None:
@@ -131,16 +155,29 @@ class Peer:
             self.stream.stop()
         self.node.close()
 
-    def _subscribe(self, topic: str, transport: str) -> Any:
-        kind, topic = (
-            ("CompressedImage", f"{topic}/compressed")
-            if transport == "compressed"
-            else ("Image", topic)
+    def _publish(self, result: Result) -> None:
+        self._services.remember(result)
+        self._outputs.publish(result)
+
+    def _answer_queries(self) -> None:
+        result = self.node.create_publisher("~/query/result", "zgs_ros/msg/QueryResult")
+        answer = QueryTopic(self.stream, self._services, result)
+        self.node.create_subscription(
+            "~/query/request", "zgs_ros/msg/Query", answer, QosProfile(depth=10)
         )
-        offer = self.stream.offer
-        return self.node.create_subscription(
-            topic, f"sensor_msgs/msg/{kind}", lambda message: offer(topic, message.header, message)
-        )
+
+    def _subscribe(self, name: str, topics: InputTopics) -> Subscription:
+        """Subscribes to all that comes from a camera; returns the subscription to its images."""
+        image, subscribe = "sensor_msgs/msg/Image", self.node.create_subscription
+        feed = DepthFeed(self._settings.depth.slop) if self._settings.depth.enabled else None
+        if feed:
+            subscribe(topics.depth, image, feed.offer)
+            subscribe(topics.camera_info, "sensor_msgs/msg/CameraInfo", feed.offer_info)
+        camera = CameraInput(name, self.stream, feed)
+        if self._settings.image_transport == "compressed":
+            compressed = "sensor_msgs/msg/CompressedImage"
+            return subscribe(f"{topics.image}/compressed", compressed, camera.offer)
+        return subscribe(topics.image, image, camera.offer)
 
 
 def run(
@@ -200,10 +237,9 @@ def _spin(peer: Peer) -> None:
     node = peer.node
     logger.info("node %s on domain %d", node.full_name, node.network.domain)
     logger.info(
-        "images from %s, results on %s and %s",
-        peer.image_topic,
-        node.resolve("~/segments"),
-        node.resolve("~/overlay/compressed"),
+        "images from %s, results on %s/...",
+        ", ".join(peer.image_topics),
+        node.full_name,
     )
     shown = ""
     next_status = 0.0
@@ -215,14 +251,9 @@ def _spin(peer: Peer) -> None:
         time.sleep(DIAGNOSTICS_SECONDS)
 
 
-def _publishers(node: Node) -> Publishers:
-    image, diagnostics = "sensor_msgs/msg/Image", "diagnostic_msgs/msg/DiagnosticArray"
-    return Publishers(
-        segments=node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray"),
-        label_image=node.create_publisher("~/label_image", image),
-        overlay=node.create_publisher("~/overlay", image),
-        overlay_compressed=node.create_publisher(
-            "~/overlay/compressed", "sensor_msgs/msg/CompressedImage"
-        ),
-        diagnostics=node.create_publisher("/diagnostics", diagnostics, QosProfile(depth=10)),
+def _outputs(node: Node, settings: NodeSettings) -> Outputs:
+    cameras = {name: make_publishers(name, node.create_publisher) for name in settings.cameras}
+    diagnostics = node.create_publisher(
+        "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", QosProfile(depth=10)
     )
+    return Outputs(node.types, cameras, diagnostics, settings)

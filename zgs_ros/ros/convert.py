@@ -28,7 +28,7 @@ class RclpyMessages:
 
     def create(self, type_name: str, **fields: Any) -> Any:
         """A message such as ``"sensor_msgs/msg/Image"``."""
-        return _message_class(type_name)(**fields)
+        return message_class(type_name)(**fields)
 
     def octets(self, values: NDArray[np.uint8]) -> array.array[int]:
         """Value of a ``uint8[]`` field."""
@@ -72,6 +72,10 @@ class RclpyPublisher:
                 raise
             return 0
 
+    def destroy(self, node: Any) -> None:
+        """Takes the topic from the graph."""
+        node.destroy_publisher(self._publisher)
+
 
 def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
     """Decodes as `streaming.images.decode`, with cv_bridge where it can.
@@ -92,7 +96,8 @@ def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
 
 
 @cache
-def _message_class(type_name: str) -> Any:
+def message_class(type_name: str) -> Any:
+    """The class of a type such as ``"sensor_msgs/msg/Image"``."""
     package, kind, name = type_name.split("/")
     return getattr(importlib.import_module(f"{package}.{kind}"), name)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -26,20 +25,22 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import CompressedImage, Image
 
+from zgs_ros import __version__
 from zgs_ros.config import SettingsError
-from zgs_ros.msg import SegmentArray
-from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher
+from zgs_ros.msg import Query
+from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher, message_class
+from zgs_ros.ros.inputs import CameraSubscriptions
 from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.parameters import change_settings, declare_settings
 from zgs_ros.ros.transitions import Transitions, finished
 from zgs_ros.srv import QuerySegments, SegmentImage
+from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import BadImage
-from zgs_ros.streaming.outputs import Outputs, Publishers
-from zgs_ros.streaming.services import ServiceError, Services
+from zgs_ros.streaming.outputs import Outputs, make_publishers
+from zgs_ros.streaming.services import QueryTopic, ServiceError, Services
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
 
 if TYPE_CHECKING:
@@ -49,14 +50,6 @@ RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
-CAMERA_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.BEST_EFFORT,
-    durability=DurabilityPolicy.VOLATILE,
-)
-"""Matches reliable and best-effort cameras; only the newest frame is worth having."""
-
 RESULT_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,
@@ -64,6 +57,14 @@ RESULT_QOS = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
+QUERY_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+
+DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 DIAGNOSTICS_PERIOD = 1.0
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,12 @@ class _Loaded:
     enrichment: Enrichment
     outputs: Outputs
     services: Services
+    publishers: tuple[RclpyPublisher, ...]
+    queries: Any
 
 
 class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no types
-    """Segments and names what a camera sees.
+    """Segments and names what its cameras see.
 
     Callbacks run on the executor's thread, transitions on another, and the stream has its own.
 
@@ -98,11 +101,10 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._changing = threading.Lock()  # held where settings change or begin to be used
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._set_parameters)
-        self._topics = self._create_publishers()
+        self._diagnostics = self._publisher("/diagnostics", DIAGNOSTICS)
         self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
         self._loaded: _Loaded | None = None
-        self._camera: Any = None
-        self._camera_topic = ""
+        self._cameras: list[CameraSubscriptions] = []
         # A group of their own: a request that waits for the stream must not hold up the node, and
         # further requests wait in the middleware's bounded queue.
         group = MutuallyExclusiveCallbackGroup()
@@ -152,14 +154,12 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes to the camera."""
-        compressed = self._settings.image_transport == "compressed"
-        message_type = CompressedImage if compressed else Image
-        # As image_transport names it: the remapped topic, then the transport.
-        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
-        self._camera_topic = topic
-        self._camera = self.create_subscription(message_type, topic, self._offer, CAMERA_QOS)
-        logger.info("listens to %s", topic)
+        """Subscribes to the cameras."""
+        assert self._loaded is not None, "only a configured node is activated"
+        for name in self._settings.cameras:
+            camera = CameraSubscriptions(self, name, self._loaded.stream, self._settings)
+            self._cameras.append(camera)
+        logger.info("listens to %s", self._camera_topics())
         return SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -192,12 +192,22 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         if loaded:
             loaded.stream.stop()
             loaded.segmenter.close()
+            self.destroy_subscription(loaded.queries)
+            for publisher in loaded.publishers:
+                publisher.destroy(self)
 
     def _load(self) -> _Loaded:
         settings, factory = self._settings, RclpyMessages()
         self._decode = self._decode or choose_decode()
         segmenter = load_models(settings)
-        outputs = Outputs(factory, self._topics, settings)
+        publishers: list[RclpyPublisher] = []
+
+        def publisher(topic: str, type_name: str) -> RclpyPublisher:
+            publishers.append(self._publisher(topic, type_name))
+            return publishers[-1]
+
+        cameras = {name: make_publishers(name, publisher) for name in settings.cameras}
+        outputs = Outputs(factory, cameras, self._diagnostics, settings)
         services = Services(segmenter, factory, self._decode)
         enrichment = Enrichment(settings, self)
 
@@ -214,34 +224,26 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             decode=self._decode,
             enrich=enrichment,
         )
-        return _Loaded(segmenter, stream, enrichment, outputs, services)
+        answers = publisher("~/query/result", "zgs_ros/msg/QueryResult")
+        queries = self.create_subscription(
+            Query, "~/query/request", QueryTopic(stream, services, answers), QUERY_QOS
+        )
+        return _Loaded(segmenter, stream, enrichment, outputs, services, tuple(publishers), queries)
 
     def _command(self, transition: str) -> str:
         return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
 
-    def _create_publishers(self) -> Publishers:
-        def publisher(message_type: Any, topic: str) -> RclpyPublisher:
-            return RclpyPublisher(
-                self.create_publisher(message_type, topic, RESULT_QOS), self.context
-            )
+    def _publisher(self, topic: str, type_name: str) -> RclpyPublisher:
+        made = self.create_publisher(message_class(type_name), topic, RESULT_QOS)
+        return RclpyPublisher(made, self.context)
 
-        return Publishers(
-            segments=publisher(SegmentArray, "~/segments"),
-            label_image=publisher(Image, "~/label_image"),
-            overlay=publisher(Image, "~/overlay"),
-            overlay_compressed=publisher(CompressedImage, "~/overlay/compressed"),
-            diagnostics=publisher(DiagnosticArray, "/diagnostics"),
-        )
-
-    def _offer(self, message: Any) -> None:
-        loaded = self._loaded
-        if loaded and self._camera:
-            loaded.stream.offer(self._camera_topic, message.header, message)
+    def _camera_topics(self) -> str:
+        return ", ".join(camera.topic for camera in self._cameras)
 
     def _unsubscribe(self) -> None:
-        camera, self._camera = self._camera, None
-        if camera:
-            self.destroy_subscription(camera)
+        for camera in self._cameras:
+            camera.close()
+        self._cameras.clear()
 
     def _set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         with self._changing:
@@ -259,21 +261,31 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             self._loaded.stream.update(max_rate=settings.max_rate, lazy=settings.lazy)
             self._loaded.enrichment.settings = settings
             self._loaded.outputs.settings = settings
+            for camera in self._cameras:
+                camera.set_slop(settings.depth.slop)
 
     def _diagnose(self) -> None:
         loaded = self._loaded
-        if loaded and self._camera:
+        if loaded and self._cameras:
             segmenter = loaded.segmenter
             loaded.outputs.publish_diagnostics(
                 self.now_ns(),
                 self.get_fully_qualified_name(),
-                loaded.stream.statistics.snapshot(),
-                {
-                    "model": segmenter.model,
-                    "device": segmenter.device,
-                    "profile": self._settings.profile,
-                    "image topic": self._camera_topic,
-                },
+                Diagnosis(
+                    loaded.stream.statistics.snapshot(),
+                    self._settings.cameras,
+                    loaded.outputs.wanted(),
+                    {
+                        "version": __version__,
+                        "model": segmenter.model,
+                        "device": segmenter.device,
+                        "profile": self._settings.profile,
+                        "image topic": self._camera_topics(),
+                        **loaded.enrichment.facts(),
+                        **memory_facts(segmenter.device),
+                    },
+                    loaded.enrichment.problems(),
+                ),
             )
 
     async def _segment_image(self, request: Any, response: Any) -> Any:
@@ -286,9 +298,11 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
 
     async def _query(self, request: Any, response: Any) -> Any:
         try:
-            response.header, response.segments = await self._on_stream(
-                lambda s: s.query(request.text, request.max_results)
+            found = await self._on_stream(
+                lambda s: s.query(request.text, request.max_results, request.camera)
             )
+            response.camera, response.header = found.camera, found.header
+            response.segments = found.segments
             response.success = True
         except ServiceError as error:
             response.message = str(error)

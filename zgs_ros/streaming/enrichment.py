@@ -1,16 +1,25 @@
-"""What a result gets from the frames before it: track ids and steady labels, per camera."""
+"""What a result gets beyond its picture: track ids, steady labels and places in space, per camera."""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from zgs_ros.config import NodeSettings
+from zgs_ros.geometry import PinholeCamera, locate
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
+from zgs_ros.streaming.depth import decode_depth, read_camera, stamp_ns
 from zgs_ros.streaming.stream import Result
+from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.tracking import Tracker
+
+logger = logging.getLogger(__name__)
 
 
 class Enrichment:
@@ -25,20 +34,78 @@ class Enrichment:
         self.settings = settings
         self._clock = clock
         self._trackers: dict[str, Tracker] = {}
+        self._cameras: dict[str, tuple[Any, PinholeCamera]] = {}
+        self._log = ThrottledLog(logger)
+        self._lock = threading.Lock()
+        self._depths: Counter[str] = Counter()
+        self._problems: dict[str, str] = {}
 
     def __call__(self, result: Result) -> Result:
         """The result with all that is known beyond its picture."""
-        if not self.settings.tracking.enabled:
+        if self.settings.tracking.enabled:
+            result = _timed(result, "tracking", self._track)
+        else:
             self._trackers.clear()
-            return result
-        began = time.perf_counter()
-        tracked = self._track(result.camera, result.header, result.segmentation)
-        times = {**tracked.stage_times, "tracking": time.perf_counter() - began}
-        return replace(result, segmentation=replace(tracked, stage_times=times))
+        return _timed(result, "localization", self._locate) if result.depth else result
 
-    def _track(self, camera: str, header: Any, segmentation: Segmentation) -> Segmentation:
+    def problems(self) -> list[str]:
+        """Why results have no places though depth is wanted, camera by camera; from any thread."""
+        with self._lock:
+            return [
+                f"{name}: {text}" if name else text for name, text in self._problems.items() if text
+            ]
+
+    def facts(self) -> dict[str, str]:
+        """How many results had depth; for the diagnostics, from any thread."""
+        with self._lock:
+            return {f"depth: {what}": str(count) for what, count in self._depths.items()}
+
+    def _track(self, result: Result) -> Segmentation:
         settings = self.settings.tracking
-        tracker = self._trackers.setdefault(camera, Tracker(settings))
+        tracker = self._trackers.setdefault(result.camera, Tracker(settings))
         tracker.settings = settings
-        stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-        return tracker.update(segmentation, (stamp or self._clock.now_ns()) * 1e-9)
+        stamp = stamp_ns(result.header) or self._clock.now_ns()
+        return tracker.update(result.segmentation, stamp * 1e-9)
+
+    def _locate(self, result: Result) -> Segmentation:
+        """Places the segments; without usable depth they come as they are."""
+        assert result.depth is not None
+        message, info = result.depth.message, result.depth.info
+        if message is None or info is None:
+            missing = "depth image" if message is None else "camera_info"
+            slop = self.settings.depth.slop
+            self._count(
+                result.camera,
+                "missing",
+                f"no {missing} came for the latest image (slop {slop:g} s)",
+            )
+            return result.segmentation
+        try:
+            camera = self._camera(result.camera, info)
+            placed = locate(result.segmentation, decode_depth(message), camera)
+        except ValueError as error:
+            self._count(result.camera, "bad", str(error))
+            self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")
+            return result.segmentation
+        self._count(result.camera, "used", "")
+        return placed
+
+    def _camera(self, name: str, info: Any) -> PinholeCamera:
+        """The camera of a camera_info, kept while nothing in it changes: its rays take a while."""
+        key = (tuple(info.k), tuple(info.d), info.distortion_model, info.height, info.width)
+        if name not in self._cameras or self._cameras[name][0] != key:
+            self._cameras[name] = (key, read_camera(info))
+        return self._cameras[name][1]
+
+    def _count(self, camera: str, what: str, problem: str) -> None:
+        with self._lock:
+            self._depths[what] += 1
+            self._problems[camera] = problem
+
+
+def _timed(result: Result, stage: str, step: Callable[[Result], Segmentation]) -> Result:
+    """A result whose segmentation went through a step, with the step's time among its stages."""
+    began = time.perf_counter()
+    done = step(result)
+    times = {**done.stage_times, stage: time.perf_counter() - began}
+    return replace(result, segmentation=replace(done, stage_times=times))

@@ -22,7 +22,7 @@ class BadImage(ValueError):
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How an encoding lies in memory.
 
     Attributes:
@@ -42,8 +42,8 @@ class _Layout:
     half_rows: int = 2
 
 
-def _layouts() -> dict[str, _Layout]:
-    layouts: dict[str, _Layout] = {}
+def _layouts() -> dict[str, Layout]:
+    layouts: dict[str, Layout] = {}
     colours = {
         "mono": (1, cv2.COLOR_GRAY2RGB),
         "rgb": (3, None),
@@ -60,15 +60,15 @@ def _layouts() -> dict[str, _Layout]:
     }
     for bits, depth in ((8, 1), (16, 2)):
         for name, (channels, code) in colours.items():
-            layouts[f"{name}{bits}"] = _Layout(channels, depth, code)
+            layouts[f"{name}{bits}"] = Layout(channels, depth, code)
         for name, code in mosaics.items():
-            layouts[f"{name}{bits}"] = _Layout(1, depth, code, at_least=3)
+            layouts[f"{name}{bits}"] = Layout(1, depth, code, at_least=3)
         layouts[f"{bits}UC1"] = layouts[f"mono{bits}"]
         layouts[f"{bits}UC3"] = layouts[f"bgr{bits}"]  # OpenCV's order, as cv_bridge writes it
-    uyvy = _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_UYVY, multiple_of=(2, 1))
-    yuyv = _Layout(2, to_rgb=cv2.COLOR_YUV2RGB_YUY2, multiple_of=(2, 1))
+    uyvy = Layout(2, to_rgb=cv2.COLOR_YUV2RGB_UYVY, multiple_of=(2, 1))
+    yuyv = Layout(2, to_rgb=cv2.COLOR_YUV2RGB_YUY2, multiple_of=(2, 1))
     layouts.update({"yuv422": uyvy, "uyvy": uyvy, "yuv422_yuy2": yuyv, "yuyv": yuyv})
-    layouts["nv21"] = _Layout(1, to_rgb=cv2.COLOR_YUV2RGB_NV21, multiple_of=(2, 2), half_rows=3)
+    layouts["nv21"] = Layout(1, to_rgb=cv2.COLOR_YUV2RGB_NV21, multiple_of=(2, 2), half_rows=3)
     return layouts
 
 
@@ -163,13 +163,22 @@ def decode_compressed(message: Any) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(pixels, layout.to_rgb), np.uint8)
 
 
-def _check(message: Any) -> tuple[_Layout, NDArray[np.uint8]]:
+def _check(message: Any) -> tuple[Layout, NDArray[np.uint8]]:
     """Validates a message; returns its layout and its data as (rows, step) bytes."""
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise BadImage(
             f"encoding {message.encoding!r} is not supported (allowed: {', '.join(ENCODINGS)})"
         )
+    return layout, read_rows(message, layout)
+
+
+def read_rows(message: Any, layout: Layout) -> NDArray[np.uint8]:
+    """The data of a sensor_msgs/Image as bytes, uint8 (rows, step), without a copy.
+
+    Raises:
+        BadImage: If a field is impossible or does not fit the others.
+    """
     width, height, step = int(message.width), int(message.height), int(message.step)
     _check_size(width, height)
     for name, value, multiple in zip(
@@ -192,7 +201,7 @@ def _check(message: Any) -> tuple[_Layout, NDArray[np.uint8]]:
             f"data has {len(message.data)} bytes, but {rows} rows of step {step} are {rows * step} bytes "
             f"(height {height}, encoding {message.encoding!r})"
         )
-    return layout, _buffer(message.data).reshape(rows, step)
+    return _buffer(message.data).reshape(rows, step)
 
 
 def _check_size(width: int, height: int) -> None:

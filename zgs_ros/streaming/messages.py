@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import cv2
@@ -12,10 +11,6 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import check_image
-from zgs_ros.streaming.statistics import Snapshot
-
-OK, WARN, ERROR = 0, 1, 2
-"""Levels of diagnostic_msgs/DiagnosticStatus."""
 
 
 class MessageFactory(Protocol):
@@ -139,78 +134,6 @@ def duration(factory: MessageFactory, seconds: float) -> Any:
     """A builtin_interfaces/Duration."""
     whole, nanoseconds = divmod(round(seconds * 1e9), 1_000_000_000)
     return factory.create("builtin_interfaces/msg/Duration", sec=whole, nanosec=nanoseconds)
-
-
-def diagnostic_array(
-    factory: MessageFactory, stamp_ns: int, name: str, snapshot: Snapshot, facts: Mapping[str, str]
-) -> Any:
-    """A diagnostic_msgs/DiagnosticArray with one status.
-
-    Args:
-        factory: Makes the messages.
-        stamp_ns: Time of the diagnosis.
-        name: Full name of the node, which the status is named after.
-        snapshot: Statistics of the stream.
-        facts: Further values, such as the model; ``device`` becomes the hardware id.
-    """
-    level, text = assess(snapshot)
-    status = factory.create(
-        "diagnostic_msgs/msg/DiagnosticStatus",
-        level=factory.octet(level),
-        name=f"{name.strip('/')}: stream",
-        message=text,
-        hardware_id=facts.get("device", ""),
-        values=[
-            factory.create("diagnostic_msgs/msg/KeyValue", key=key, value=value)
-            for key, value in {**diagnostic_values(snapshot), **facts}.items()
-        ],
-    )
-    return factory.create(
-        "diagnostic_msgs/msg/DiagnosticArray", header=header(factory, stamp_ns), status=[status]
-    )
-
-
-SILENCE_SECONDS = 3.0
-"""A camera that sent nothing for this long is reported."""
-
-TROUBLE_SECONDS = 5.0
-"""For this long a rejected frame colours the diagnosis."""
-
-
-def assess(snapshot: Snapshot) -> tuple[int, str]:
-    """Level and one line about the stream's health."""
-    silence = snapshot.seconds_since_frame
-    error = snapshot.seconds_since_error
-    if silence is None:
-        return WARN, "no image received yet"
-    if error is not None and error < TROUBLE_SECONDS:
-        return (WARN if snapshot.rate else ERROR), snapshot.last_error
-    if silence > SILENCE_SECONDS:
-        return WARN, f"no image for {silence:.0f} s"
-    return OK, f"{snapshot.rate:.1f} results/s" if snapshot.rate else "idle"
-
-
-def diagnostic_values(snapshot: Snapshot) -> dict[str, str]:
-    """The statistics as key and value texts; times in milliseconds."""
-    values = {
-        "received": str(snapshot.received),
-        "processed": str(snapshot.processed),
-        "dropped": str(snapshot.drops),
-        "rejected": str(snapshot.rejections),
-        "pending": str(snapshot.pending),
-        **{f"dropped: {reason}": str(count) for reason, count in snapshot.dropped.items()},
-        **{f"rejected: {reason}": str(count) for reason, count in snapshot.rejected.items()},
-        "results per second": f"{snapshot.rate:.2f}",
-        "segments": str(snapshot.segments),
-    }
-    if snapshot.latency:
-        values["latency p50 [ms]"] = f"{snapshot.latency.p50 * 1e3:.1f}"
-        values["latency p95 [ms]"] = f"{snapshot.latency.p95 * 1e3:.1f}"
-    for stage, seconds in snapshot.stage_times.items():
-        values[f"stage {stage} [ms]"] = f"{seconds * 1e3:.1f}"
-    if snapshot.last_error:
-        values["last error"] = snapshot.last_error
-    return values
 
 
 def parse_segment_array(message: Any) -> Segmentation:

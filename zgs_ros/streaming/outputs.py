@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
+from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
-from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import Result
 
 
@@ -28,13 +29,41 @@ class Publisher(Protocol):
 
 @dataclass(frozen=True)
 class Publishers:
-    """The topics of a node, named as in its private namespace."""
+    """The topics of a camera's results, see `TOPICS`."""
 
     segments: Publisher
     label_image: Publisher
     overlay: Publisher
     overlay_compressed: Publisher
-    diagnostics: Publisher
+    markers: Publisher
+
+    def subscription_count(self) -> int:
+        """How many subscriptions are matched now, on all of them."""
+        topics = (getattr(self, name) for name in TOPICS)
+        return sum(topic.subscription_count() for topic in topics)
+
+
+TOPICS = {
+    "segments": ("segments", "zgs_ros/msg/SegmentArray"),
+    "label_image": ("label_image", "sensor_msgs/msg/Image"),
+    "overlay": ("overlay", "sensor_msgs/msg/Image"),
+    "overlay_compressed": ("overlay/compressed", "sensor_msgs/msg/CompressedImage"),
+    "markers": ("markers", "visualization_msgs/msg/MarkerArray"),
+}
+"""Topic and type of each publisher, by its name in `Publishers`."""
+
+
+def make_publishers(camera: str, create: Callable[[str, str], Publisher]) -> Publishers:
+    """The publishers of a camera's results.
+
+    Args:
+        camera: Its name, "" for the only one: ``~/segments``, or ``~/front/segments``.
+        create: Makes one of a topic's name and type.
+    """
+    prefix = f"~/{camera}" if camera else "~"
+    return Publishers(
+        **{name: create(f"{prefix}/{topic}", kind) for name, (topic, kind) in TOPICS.items()}
+    )
 
 
 class Outputs:
@@ -42,26 +71,31 @@ class Outputs:
 
     Args:
         factory: Makes the messages.
-        publishers: Where they go.
-        settings: Embeddings, opacity and JPEG quality; replace `settings` to change them.
+        cameras: Where each camera's go, by its name.
+        diagnostics: Where the node's state goes.
+        settings: Embeddings, opacity, JPEG quality and thresholds; replace `settings` to change them.
     """
 
     def __init__(
-        self, factory: MessageFactory, publishers: Publishers, settings: NodeSettings
+        self,
+        factory: MessageFactory,
+        cameras: Mapping[str, Publishers],
+        diagnostics: Publisher,
+        settings: NodeSettings,
     ) -> None:
         self.settings = settings
         self._factory = factory
-        self._publishers = publishers
+        self._cameras = cameras
+        self._diagnostics = diagnostics
 
-    def wanted(self) -> bool:
-        """Whether anybody listens to results; diagnostics don't count."""
-        to = self._publishers
-        topics = (to.segments, to.label_image, to.overlay, to.overlay_compressed)
-        return any(topic.subscription_count() for topic in topics)
+    def wanted(self, camera: str | None = None) -> bool:
+        """Whether anybody listens to results of a camera, or of any; diagnostics don't count."""
+        cameras = self._cameras.values() if camera is None else [self._cameras[camera]]
+        return any(publishers.subscription_count() for publishers in cameras)
 
     def publish(self, result: Result) -> None:
         """Publishes a result on every topic that somebody listens to, with the input's header."""
-        to, factory, settings = self._publishers, self._factory, self.settings
+        to, factory, settings = self._cameras[result.camera], self._factory, self.settings
         header, segmentation = result.header, result.segmentation
         if to.segments.subscription_count():
             to.segments.publish(
@@ -75,6 +109,8 @@ class Outputs:
             )
         if to.label_image.subscription_count():
             to.label_image.publish(messages.label_image(factory, header, segmentation))
+        if result.depth and to.markers.subscription_count():
+            to.markers.publish(marker_array(factory, header, segmentation))
         raw, compressed = (
             to.overlay.subscription_count(),
             to.overlay_compressed.subscription_count(),
@@ -89,10 +125,9 @@ class Outputs:
                 messages.jpeg_image(factory, header, overlay, settings.jpeg_quality)
             )
 
-    def publish_diagnostics(
-        self, stamp_ns: int, name: str, snapshot: Snapshot, facts: Mapping[str, str]
-    ) -> None:
-        """Publishes the state of the stream; see `messages.diagnostic_array`."""
-        self._publishers.diagnostics.publish(
-            messages.diagnostic_array(self._factory, stamp_ns, name, snapshot, facts)
+    def publish_diagnostics(self, stamp_ns: int, name: str, diagnosis: Diagnosis) -> None:
+        """Publishes the state of the node; see `diagnostics.diagnostic_array`."""
+        thresholds = self.settings.diagnostics
+        self._diagnostics.publish(
+            diagnostic_array(self._factory, stamp_ns, name, diagnosis, thresholds)
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +16,10 @@ from zgs_ros.segmentation import Label, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.images import decode_image
 from zgs_ros.streaming.messages import MessageFactory
-from zgs_ros.streaming.stream import Result
+from zgs_ros.streaming.outputs import Publisher
+from zgs_ros.streaming.stream import Result, SegmentationStream
+
+logger = logging.getLogger(__name__)
 
 
 class ServiceError(ValueError):
@@ -31,6 +36,21 @@ class TextSegmenter(Protocol):
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """float32 (dimensions,), unit norm."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The answer to a query.
+
+    Attributes:
+        camera: That the segments were seen by, "" for the only one.
+        header: Of the image that they belong to.
+        segments: zgs_ros/Segments, best first; score is the cosine with the text.
+    """
+
+    camera: str
+    header: Any
+    segments: list[Any]
 
 
 class Services:
@@ -51,11 +71,11 @@ class Services:
         self._segmenter = segmenter
         self._factory = factory
         self._decode = decode
-        self._latest: Result | None = None
+        self._latest: dict[str, tuple[Any, Segmentation]] = {}
 
     def remember(self, result: Result) -> None:
-        """Makes a result the one that `query` searches."""
-        self._latest = result
+        """Makes a result the one of its camera that `query` searches."""
+        self._latest[result.camera] = (result.header, result.segmentation)
 
     def segment_image(self, image: Any) -> Any:
         """zgs_ros/SegmentArray of one sensor_msgs/Image.
@@ -68,32 +88,110 @@ class Services:
         seconds = time.perf_counter() - began
         return messages.segment_array(self._factory, image.header, segmentation, seconds)
 
-    def query(self, text: str, max_results: int = 0) -> tuple[Any, list[Any]]:
-        """Ranks the latest result's segments by similarity to a text.
+    def query(self, text: str, max_results: int = 0, camera: str = "") -> Found:
+        """Ranks the segments of a camera's latest result by similarity to a text.
 
         Args:
             text: For example ``"something to sit on"``.
             max_results: How many of the best are wanted; 0 for all.
-
-        Returns:
-            The header of the result's image; its zgs_ros/Segments, best first, score is the cosine.
+            camera: Whose result; "" for the one with the best segment.
 
         Raises:
-            ServiceError: If the text is empty or there is no result yet.
+            ServiceError: If the text is empty, or there is no result yet.
         """
         if not text.strip():
             raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
-        if self._latest is None:
+        if not self._latest:
             raise ServiceError(
                 "there is no result yet: activate the node, send images, and subscribe to its "
                 "segments or set lazy to false"
             )
-        segments = self._latest.segmentation.segments
+        if camera and camera not in self._latest:
+            raise ServiceError(
+                f"there is no result of a camera {camera!r} (there are: {', '.join(self._latest)})"
+            )
         wanted = self._segmenter.embed_text(text)
-        scores = [float(segment.embedding @ wanted) for segment in segments]
-        best = np.argsort([-score for score in scores], kind="stable")[: max_results or None]
-        found = [messages.segment(self._factory, _scored(segments[i], scores[i])) for i in best]
-        return self._latest.header, found
+        ranked = {
+            name: _ranked(segmentation, wanted)
+            for name, (_, segmentation) in self._latest.items()
+            if name == camera or not camera
+        }
+        best = max(ranked, key=lambda name: ranked[name][0].score if ranked[name] else -np.inf)
+        found = ranked[best][: max_results or None]
+        header, _ = self._latest[best]
+        return Found(best, header, [messages.segment(self._factory, one) for one in found])
+
+    def answer(self, query: Any) -> Any:
+        """zgs_ros/QueryResult of a zgs_ros/Query, whatever is wrong with it."""
+        create = self._factory.create
+        try:
+            found = self.query(query.text, query.max_results, query.camera)
+        except ServiceError as error:
+            return self.refuse(query, str(error))
+        return create(
+            "zgs_ros/msg/QueryResult",
+            query=query,
+            success=True,
+            message="",
+            camera=found.camera,
+            header=found.header,
+            segments=found.segments,
+        )
+
+    def refuse(self, query: Any, reason: str) -> Any:
+        """zgs_ros/QueryResult that says why there is none."""
+        return self._factory.create(
+            "zgs_ros/msg/QueryResult",
+            query=query,
+            success=False,
+            message=reason,
+            camera=query.camera,
+            header=messages.header(self._factory, 0),
+            segments=[],
+        )
+
+
+class QueryTopic:
+    """Answers queries that come as messages; the instance is the callback of their subscription.
+
+    Args:
+        stream: Whose thread the answers are made on.
+        services: Makes them.
+        publisher: Of zgs_ros/QueryResult; must not be used elsewhere.
+    """
+
+    def __init__(
+        self, stream: SegmentationStream, services: Services, publisher: Publisher
+    ) -> None:
+        self._stream = stream
+        self._services = services
+        self._publisher = publisher
+
+    def __call__(self, query: Any) -> None:
+        """Has a zgs_ros/Query answered; does not wait for it."""
+        try:
+            work = self._stream.call(lambda: self._services.answer(query))
+        except RuntimeError as error:
+            self._publisher.publish(self._services.refuse(query, str(error)))
+            return
+        work.add_done_callback(lambda done: self._publish(query, done))
+
+    def _publish(self, query: Any, done: Future[Any]) -> None:
+        try:
+            answer = done.result()
+        except CancelledError:
+            answer = self._services.refuse(query, "the node was stopped before it was answered")
+        except Exception as error:
+            logger.exception("a query failed:")
+            answer = self._services.refuse(query, f"failed: {error}")
+        self._publisher.publish(answer)
+
+
+def _ranked(segmentation: Segmentation, wanted: NDArray[np.float32]) -> list[Segment]:
+    scored = [
+        _scored(segment, float(segment.embedding @ wanted)) for segment in segmentation.segments
+    ]
+    return sorted(scored, key=lambda segment: -segment.score)
 
 
 def _scored(segment: Segment, score: float) -> Segment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,6 +17,9 @@ WINDOW = 256
 
 RATE_WINDOW = 10.0
 """Seconds over which the rate of results is counted."""
+
+MAX_RESULTS = 4096
+"""Results whose times are remembered for it."""
 
 
 class Dropped(str, Enum):
@@ -44,6 +47,25 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class CameraSnapshot:
+    """One camera at one moment.
+
+    Attributes:
+        received: Frames that came in.
+        processed: Frames whose result was published.
+        rate: Results per second over the last seconds.
+        seconds_since_frame: Age of its latest frame.
+        seconds_since_result: Age of its latest result, None if there was none.
+    """
+
+    received: int
+    processed: int
+    rate: float
+    seconds_since_frame: float
+    seconds_since_result: float | None
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """The statistics at one moment.
 
@@ -62,6 +84,8 @@ class Snapshot:
         last_error: Text of the latest rejection, "" if there was none.
         seconds_since_frame: Age of the latest frame, None if none came yet.
         seconds_since_error: Age of the latest rejection, None if there was none.
+        seconds_since_result: Age of the latest result, None if there was none.
+        cameras: By name, those that sent a frame.
     """
 
     received: int = 0
@@ -76,6 +100,8 @@ class Snapshot:
     last_error: str = ""
     seconds_since_frame: float | None = None
     seconds_since_error: float | None = None
+    seconds_since_result: float | None = None
+    cameras: Mapping[str, CameraSnapshot] = field(default_factory=dict)
 
     @property
     def drops(self) -> int:
@@ -88,6 +114,14 @@ class Snapshot:
         return sum(self.rejected.values())
 
 
+@dataclass
+class _Camera:
+    received: int = 0
+    processed: int = 0
+    last_frame: float = 0.0
+    results: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RESULTS))
+
+
 class Statistics:
     """Counts frames and times; every method may be called from any thread."""
 
@@ -98,18 +132,22 @@ class Statistics:
         self._dropped: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=WINDOW)
-        self._results: deque[float] = deque(maxlen=4096)
+        self._results: deque[float] = deque(maxlen=MAX_RESULTS)
+        self._cameras: dict[str, _Camera] = {}
         self._stages: dict[str, deque[float]] = {}
         self._segments = 0
         self._last_error = ""
         self._last_frame: float | None = None
         self._last_rejection: float | None = None
 
-    def receive(self) -> None:
-        """Counts a frame that came in."""
+    def receive(self, camera: str) -> None:
+        """Counts a camera's frame that came in."""
         with self._lock:
             self._received += 1
             self._last_frame = time.monotonic()
+            mine = self._cameras.setdefault(camera, _Camera())
+            mine.received += 1
+            mine.last_frame = self._last_frame
 
     def drop(self, reason: Dropped) -> None:
         """Counts a received frame that is left out."""
@@ -124,11 +162,16 @@ class Statistics:
             self._last_rejection = time.monotonic()
 
     def process(
-        self, segments: int, stage_times: Mapping[str, float], latency: float | None
+        self,
+        camera: str,
+        segments: int,
+        stage_times: Mapping[str, float],
+        latency: float | None,
     ) -> None:
         """Counts a received frame whose result was published.
 
         Args:
+            camera: Whose frame it was.
             segments: Number of segments in the result.
             stage_times: Seconds per stage, in pipeline order.
             latency: Seconds from the image's stamp to the published result, None if unknown.
@@ -137,6 +180,9 @@ class Statistics:
             self._processed += 1
             self._segments = segments
             self._results.append(time.monotonic())
+            mine = self._cameras.setdefault(camera, _Camera())
+            mine.processed += 1
+            mine.results.append(self._results[-1])
             if latency is not None:
                 self._latencies.append(latency)
             for stage, seconds in stage_times.items():
@@ -154,7 +200,7 @@ class Statistics:
                 dropped=dict(self._dropped),
                 rejected=dict(self._rejected),
                 pending=left,
-                rate=self._rate(now),
+                rate=_rate(self._results, now),
                 latency=self._latency(),
                 stage_times={name: float(np.median(times)) for name, times in self._stages.items()},
                 segments=self._segments,
@@ -163,15 +209,32 @@ class Statistics:
                 seconds_since_error=None
                 if self._last_rejection is None
                 else now - self._last_rejection,
+                seconds_since_result=_age(self._results, now),
+                cameras={name: _snapshot(mine, now) for name, mine in self._cameras.items()},
             )
-
-    def _rate(self, now: float) -> float:
-        recent = [moment for moment in self._results if now - moment <= RATE_WINDOW]
-        # From the first of them on: right also while the window is not yet full.
-        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
 
     def _latency(self) -> Latency | None:
         if not self._latencies:
             return None
         times: NDArray[np.float64] = np.percentile(list(self._latencies), (50, 95))
         return Latency(float(times[0]), float(times[1]))
+
+
+def _snapshot(camera: _Camera, now: float) -> CameraSnapshot:
+    return CameraSnapshot(
+        camera.received,
+        camera.processed,
+        _rate(camera.results, now),
+        now - camera.last_frame,
+        _age(camera.results, now),
+    )
+
+
+def _age(moments: Sequence[float], now: float) -> float | None:
+    return now - moments[-1] if moments else None
+
+
+def _rate(moments: Sequence[float], now: float) -> float:
+    recent = [moment for moment in moments if now - moment <= RATE_WINDOW]
+    # From the first of them on: right also while the window is not yet full.
+    return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0

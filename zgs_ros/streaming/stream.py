@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock, SystemClock
+from zgs_ros.streaming.depth import DepthTicket, stamp_ns
 from zgs_ros.streaming.images import BadImage, decode
 from zgs_ros.streaming.statistics import Dropped, Rejected, Statistics
 from zgs_ros.streaming.throttle import ThrottledLog
@@ -24,6 +25,9 @@ THREAD_NAME = "zgs-inference"
 
 POLL_SECONDS = 0.02
 """How often a clock that is not the wall clock is asked whether the next frame is due."""
+
+MAX_CALLS = 16
+"""Calls that wait at most: requests that come faster than they are answered must not pile up."""
 
 MAX_LATENCY = 3600.0
 """A stamp further from now [s] comes from another clock or a recording; its latency means nothing."""
@@ -68,6 +72,7 @@ class Result:
         image: uint8 RGB (height, width, 3), possibly read-only.
         segmentation: What was seen.
         processing_time: Seconds from taking the frame to the finished segmentation.
+        depth: Leads to the image's depth, None where depth is not wanted.
     """
 
     camera: str
@@ -75,6 +80,7 @@ class Result:
     image: NDArray[np.uint8]
     segmentation: Segmentation
     processing_time: float
+    depth: DepthTicket | None = None
 
 
 @dataclass(eq=False)
@@ -82,6 +88,7 @@ class _Frame:
     camera: str
     header: Any
     message: Any
+    depth: DepthTicket | None = None
     image: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     decode_time: float = 0.0
 
@@ -94,7 +101,8 @@ class SegmentationStream:
     Args:
         segmenter: Only used on the stream's thread.
         publish: Called with each result on the stream's thread.
-        wanted: Whether anybody listens; asked before each frame when the stream is lazy.
+        wanted: Whether anybody listens to a camera's results; asked before each frame when the
+            stream is lazy.
         clock: Clock of the image stamps, which `max_rate` counts on.
         settings: Rate and laziness, see `update`.
         decode: Message to RGB; raises `BadImage`.
@@ -106,7 +114,7 @@ class SegmentationStream:
         segmenter: BatchSegmenter,
         publish: Callable[[Result], None],
         *,
-        wanted: Callable[[], bool] = lambda: True,
+        wanted: Callable[[str], bool] = lambda camera: True,
         clock: Clock | None = None,
         settings: StreamSettings | None = None,
         decode: Callable[[Any], NDArray[np.uint8]] = decode,
@@ -148,34 +156,41 @@ class SegmentationStream:
             self._settings = replace(self._settings, **changes)
             self._changed.notify()
 
-    def offer(self, camera: str, header: Any, message: Any) -> None:
+    def offer(
+        self, camera: str, header: Any, message: Any, depth: DepthTicket | None = None
+    ) -> None:
         """Stores a frame as the camera's newest; never blocks, never raises for what is in it.
 
         Args:
-            camera: Which slot the frame goes to, one per image topic.
+            camera: Which slot the frame goes to, "" for the only camera.
             header: Object with stamp (sec, nanosec), handed on untouched.
             message: What `decode` takes. It must not be changed afterwards.
+            depth: Goes with the frame to its result.
         """
         with self._changed:
-            self.statistics.receive()
+            self.statistics.receive(camera)
             if not self.running:
                 self.statistics.drop(Dropped.STOPPED)
                 return
             if camera in self._slots:
                 self.statistics.drop(Dropped.NEWER)
-            self._slots[camera] = _Frame(camera, header, message)
+            self._slots[camera] = _Frame(camera, header, message, depth)
             self._changed.notify()
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Runs a function on the stream's thread, which owns the models, before the next frame.
 
         Raises:
-            RuntimeError: If the stream does not run.
+            RuntimeError: If the stream does not run, or many calls wait already.
         """
         future: Future[T] = Future()
         with self._changed:
             if not self.running:
                 raise RuntimeError("the stream does not run; start() it before call()")
+            if len(self._calls) >= MAX_CALLS:
+                raise RuntimeError(
+                    f"{MAX_CALLS} requests wait already, more are not taken; ask again later"
+                )
             self._calls.append((future, function))
             self._changed.notify()
         return future
@@ -234,9 +249,12 @@ class SegmentationStream:
 
     def _take(self, frames: list[_Frame]) -> None:
         """Processes the newest frames of all cameras as one batch."""
-        if self._settings.lazy and not self._is_wanted():
-            for _ in frames:
+        if self._settings.lazy:
+            wanted = [frame for frame in frames if self._is_wanted(frame.camera)]
+            for _ in range(len(frames) - len(wanted)):
                 self.statistics.drop(Dropped.IDLE)
+            frames = wanted
+        if not frames:
             return
         self._last_start = self._clock.now_ns()
         began = time.perf_counter()
@@ -247,9 +265,9 @@ class SegmentationStream:
                 seconds = time.perf_counter() - began
                 self._deliver(frame, replace(result, processing_time=seconds))
 
-    def _is_wanted(self) -> bool:
+    def _is_wanted(self, camera: str) -> bool:
         try:
-            return self._wanted()
+            return self._wanted(camera)
         except (
             Exception
         ) as error:  # while the middleware shuts down; the frame decides nothing then
@@ -285,7 +303,8 @@ class SegmentationStream:
 
     def _enriched(self, frame: _Frame, segmentation: Segmentation) -> Result | None:
         try:
-            return self._enrich(Result(frame.camera, frame.header, frame.image, segmentation, 0.0))
+            seen = Result(frame.camera, frame.header, frame.image, segmentation, 0.0, frame.depth)
+            return self._enrich(seen)
         except Exception as error:
             self._reject(frame, Rejected.INFERENCE, error, exc_info=True)
             return None
@@ -303,11 +322,12 @@ class SegmentationStream:
             "publish": time.perf_counter() - began,
         }
         latency = self._latency(frame.header)
-        self.statistics.process(len(result.segmentation.segments), stage_times, latency)
+        count = len(result.segmentation.segments)
+        self.statistics.process(frame.camera, count, stage_times, latency)
 
     def _latency(self, header: Any) -> float | None:
         """Seconds since the header's stamp; None for a zero stamp or one of another clock."""
-        stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        stamp = stamp_ns(header)
         latency = (self._clock.now_ns() - stamp) * 1e-9
         return latency if stamp and 0 <= latency < MAX_LATENCY else None
 
@@ -319,7 +339,7 @@ class SegmentationStream:
         self._log.log(
             logging.ERROR if exc_info else logging.WARNING,
             reason.value,
-            f"a frame of {frame.camera} is rejected, {reason.value}: {text}",
+            f"a frame of {frame.camera or 'the camera'} is rejected, {reason.value}: {text}",
             exc_info=exc_info,
         )
 

@@ -1,0 +1,148 @@
+"""Depth messages to metres, and which of them belongs to which image."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros.geometry import PinholeCamera
+from zgs_ros.streaming.images import BadImage, Layout, read_rows
+
+_METRES = Layout(channels=1, depth=4)
+_MILLIMETRES = Layout(channels=1, depth=2)
+_LAYOUTS = {"32FC1": _METRES, "16UC1": _MILLIMETRES, "mono16": _MILLIMETRES}
+
+DEPTH_ENCODINGS = tuple(sorted(_LAYOUTS))
+"""Encodings of depth images: metres (32FC1) or millimetres (16UC1, mono16)."""
+
+STRAIGHT = ("", "plumb_bob", "rational_polynomial")
+"""Distortion models whose coefficients are those of OpenCV's standard model."""
+
+
+class BadDepth(ValueError):
+    """Depth that can't be used; the text says why and what to do."""
+
+
+def decode_depth(message: Any) -> NDArray[np.float32]:
+    """Decodes a depth sensor_msgs/Image.
+
+    Returns:
+        float32 (height, width) in metres, possibly read-only; 0, nan and inf are invalid (REP 118).
+
+    Raises:
+        BadDepth: If a field is impossible or does not fit the others.
+    """
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        raise BadDepth(
+            f"depth encoding {message.encoding!r} is not supported "
+            f"(allowed: {', '.join(DEPTH_ENCODINGS)})"
+        )
+    try:
+        rows = read_rows(message, layout)
+    except BadImage as error:
+        raise BadDepth(f"depth: {error}") from None
+    kind = f"{'>' if message.is_bigendian else '<'}{'f4' if layout is _METRES else 'u2'}"
+    row = int(message.width) * layout.depth
+    values = np.ascontiguousarray(rows[:, :row]).view(kind)
+    if layout is _METRES:
+        return values.astype(np.float32, copy=False)
+    return values * np.float32(0.001)
+
+
+def read_camera(info: Any) -> PinholeCamera:
+    """The camera that a sensor_msgs/CameraInfo describes.
+
+    Raises:
+        BadDepth: If it is not calibrated or of a kind that is not supported.
+    """
+    distortion = tuple(float(value) for value in info.d)
+    if any(distortion) and info.distortion_model not in STRAIGHT:
+        raise BadDepth(
+            f"camera_info has distortion model {info.distortion_model!r} "
+            f"(allowed: {', '.join(STRAIGHT[1:])}); rectify the images first (image_proc)"
+        )
+    matrix = np.array(info.k, np.float64).reshape(3, 3)
+    try:
+        return PinholeCamera(matrix, (int(info.height), int(info.width)), distortion)
+    except ValueError as error:
+        raise BadDepth(f"camera_info: {error}") from None
+
+
+class DepthTicket:
+    """What an image carries on its way, until its depth is asked for.
+
+    Attributes:
+        stamp_ns: The image's stamp.
+        message: The depth image nearest to it so far, None while there is none.
+    """
+
+    def __init__(self, stamp_ns: int, feed: DepthFeed) -> None:
+        self.stamp_ns = stamp_ns
+        self.message: Any = None
+        self._feed = feed
+        self._gap_ns: float = np.inf
+
+    @property
+    def info(self) -> Any:
+        """The camera's latest camera_info, None if none came yet."""
+        return self._feed.info
+
+    def consider(self, message: Any, stamp_ns: int, slop_ns: float) -> None:
+        """Takes a depth image that is nearer in time than what it has, and near enough."""
+        gap = abs(stamp_ns - self.stamp_ns)
+        if gap <= slop_ns and gap < self._gap_ns:
+            self.message, self._gap_ns = message, gap
+
+
+class DepthFeed:
+    """The depth images of one camera, each handed to the images that it belongs to.
+
+    Nothing waits: depth may come before its image, or while the image is in work; what comes later
+    is not used. Held are the newest depth image, and one for every image that is still on its way.
+
+    Args:
+        slop: Seconds by which the stamps of an image and its depth may differ.
+    """
+
+    def __init__(self, slop: float) -> None:
+        self.slop = slop
+        self.info: Any = None
+        self._lock = threading.Lock()
+        self._newest: tuple[Any, int] | None = None
+        self._waiting: weakref.WeakSet[DepthTicket] = weakref.WeakSet()
+
+    def expect(self, header: Any) -> DepthTicket:
+        """A ticket for the depth of an image that came in."""
+        ticket = DepthTicket(stamp_ns(header), self)
+        with self._lock:
+            if self._newest:
+                ticket.consider(*self._newest, self.slop * 1e9)
+            self._waiting.add(ticket)
+        return ticket
+
+    def offer(self, message: Any, stamp: int | None = None) -> None:
+        """Takes in a depth image.
+
+        Args:
+            message: sensor_msgs/Image. It must not be changed afterwards.
+            stamp: Stamp [ns] of the image that it belongs to, by default its own.
+        """
+        stamp = stamp_ns(message.header) if stamp is None else stamp
+        with self._lock:
+            self._newest = (message, stamp)
+            for ticket in self._waiting:
+                ticket.consider(message, stamp, self.slop * 1e9)
+
+    def offer_info(self, message: Any) -> None:
+        """Takes in a sensor_msgs/CameraInfo; the latest one counts."""
+        self.info = message
+
+
+def stamp_ns(header: Any) -> int:
+    """The stamp of a std_msgs/Header in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
