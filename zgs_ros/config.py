@@ -380,6 +380,11 @@ PROFILES: dict[str, dict[str, Any]] = {
         "clip.pretrained": "bundled",
         "clip.masked_blocks": 1,
         "labeling.vocabulary": "synthetic",
+        "refinement.temperature": 0.1,
+        "refinement.radius": 16,
+        "refinement.min_component": 0.004,
+        "merging.threshold": 0.65,
+        "merging.greedy": True,
     },
 }
 """What each profile sets, by dotted path; everything else keeps the default of its field."""
