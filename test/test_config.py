@@ -56,6 +56,27 @@ def test_profile_paper_is_the_published_method() -> None:
     assert {path: settings[path] for path in published} == published
 
 
+@pytest.mark.parametrize(
+    ("cameras", "fragment"),
+    [
+        ([], "at least one camera is needed"),
+        (["front", ""], "letters, digits and underscores"),
+        (["front left"], "'front left'"),
+        (["1st"], "'1st'"),
+        (["front", "front"], "'front' twice"),
+        (["overlay"], "'overlay' is a topic of the node itself"),
+    ],
+)
+def test_cameras_need_names_that_topics_can_have(cameras: list[str], fragment: str) -> None:
+    assert make_settings(NodeSettings, {"cameras": ["front", "left_2"]}).cameras == (
+        "front",
+        "left_2",
+    )
+    with pytest.raises(SettingsError, match=r"^cameras: ") as caught:
+        make_settings(NodeSettings, {"cameras": cameras})
+    assert fragment in str(caught.value)
+
+
 def test_nested_and_dotted_values_mean_the_same() -> None:
     nested = make_settings(SegmenterSettings, {"clip": {"sigma": 2.0, "mode": "mask"}})
     dotted = make_settings(SegmenterSettings, {"clip.sigma": 2.0, "clip.mode": "mask"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import BadImage
-from zgs_ros.streaming.services import ServiceError, Services
-from zgs_ros.streaming.stream import Result
+from zgs_ros.streaming.services import QueryTopic, ServiceError, Services
+from zgs_ros.streaming.stream import Result, SegmentationStream
 
 SCENE = {"mug": (1.0, 0.0), "chair": (0.0, 1.0), "stool": (0.6, 0.8)}
 
@@ -129,3 +131,102 @@ def test_query_before_the_first_result_says_what_to_do(services: Services) -> No
 def test_query_needs_a_text(with_result: Services, text: str) -> None:
     with pytest.raises(ServiceError, match="text is empty"):
         with_result.query(text)
+
+
+def remember(services: Services, camera: str, *names: str) -> Any:
+    """A result of a camera that sees these things; returns its header."""
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    [seen] = SceneSegmenter().segment_batch([pixels])
+    kept = tuple(segment for segment in seen.segments if segment.label in names)
+    header = SimpleNamespace(stamp=HEADER.stamp, frame_id=camera)
+    services.remember(Result(camera, header, pixels, replace(seen, segments=kept), 0.1))
+    return header
+
+
+@pytest.mark.parametrize(
+    ("text", "camera", "expected"),
+    [
+        ("mug", "", ("front", ["mug"])),
+        ("chair", "", ("left", ["chair", "stool"])),
+        ("chair", "front", ("front", ["mug"])),
+        ("mug", "left", ("left", ["stool", "chair"])),
+        ("mug", "back", ("back", [])),
+    ],
+)
+def test_of_several_cameras_the_one_that_sees_it_answers(
+    services: Services, text: str, camera: str, expected: tuple[str, list[str]]
+) -> None:
+    headers = {
+        "front": remember(services, "front", "mug"),
+        "left": remember(services, "left", "chair", "stool"),
+        "back": remember(services, "back"),
+    }
+    found = services.query(text, camera=camera)
+    assert (found.camera, [segment.label for segment in found.segments]) == expected
+    assert found.header is headers[found.camera]
+
+
+def test_a_camera_without_a_result_is_named(with_result: Services) -> None:
+    with pytest.raises(ServiceError, match=r"no result of a camera 'left' \(there are: front\)"):
+        with_result.query("mug", camera="left")
+
+
+def ask(text: str, max_results: int = 0, camera: str = "") -> Any:
+    return SimpleNamespace(text=text, max_results=max_results, camera=camera)
+
+
+def test_a_query_message_gets_a_message_as_answer(with_result: Services) -> None:
+    query = ask("mug", 2)
+    answer = with_result.answer(query)
+    assert (answer.type_name, answer.success) == ("zgs_ros/msg/QueryResult", True)
+    assert (answer.query is query, answer.header is HEADER) == (True, True)
+    assert [segment.label for segment in answer.segments] == ["mug", "stool"]
+
+
+def test_a_query_message_that_makes_no_sense_gets_the_reason(with_result: Services) -> None:
+    answer = with_result.answer(ask(" "))
+    assert (answer.success, answer.segments) == (False, [])
+    assert answer.message.startswith("text is empty")
+
+
+class Kept:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def subscription_count(self) -> int:
+        return 1
+
+
+def test_queries_by_topic_are_answered_whatever_happens(
+    with_result: Services, eventually: Any
+) -> None:
+    stream = SegmentationStream(SceneSegmenter(), lambda result: None)
+    answers, gate = Kept(), threading.Event()
+    topic = QueryTopic(stream, with_result, answers)
+    topic(ask("mug"))
+    stream.start()
+    try:
+        topic(ask("chair"))
+        eventually(lambda: len(answers.sent) == 2, "both answers")
+        topic(ask("what it does not know"))
+        eventually(lambda: len(answers.sent) == 3, "the third one")
+        stream.call(lambda: gate.wait(10))
+        topic(ask("too late"))
+        stopping = threading.Thread(target=stream.stop)
+        stopping.start()
+        eventually(lambda: len(answers.sent) == 4, "the last one")
+        gate.set()
+        stopping.join(10)
+    finally:
+        gate.set()
+        stream.stop()
+    told = [(answer.success, answer.message) for answer in answers.sent]
+    assert told[0] == (False, "the stream does not run; start() it before call()")
+    assert told[1] == (True, "")
+    assert told[2] == (False, "failed: 'what it does not know'")
+    assert told[3] == (False, "the node was stopped before it was answered")

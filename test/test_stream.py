@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,13 @@ from numpy.typing import NDArray
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.images import BadImage
 from zgs_ros.streaming.statistics import Dropped, Rejected, Snapshot
-from zgs_ros.streaming.stream import THREAD_NAME, Result, SegmentationStream, StreamSettings
+from zgs_ros.streaming.stream import (
+    MAX_CALLS,
+    THREAD_NAME,
+    Result,
+    SegmentationStream,
+    StreamSettings,
+)
 
 Eventually = Callable[..., None]
 
@@ -260,6 +267,80 @@ def test_a_lazy_stream_rests_while_nobody_listens(
     rig.stream.update(lazy=False)
     rig.offer()
     eventually(lambda: len(rig.results) == 2, "a result for nobody")
+
+
+def test_only_cameras_that_somebody_listens_to_are_processed(
+    make_rig: Callable[..., Rig], eventually: Eventually
+) -> None:
+    rig = make_rig(wanted=lambda camera: camera == "left")
+    for camera in ("front", "left", "front"):
+        rig.offer(camera=camera)
+        eventually(lambda: rig.counts.pending == 0, "the frame settled")
+        rig.tick()
+    assert [result.camera for result in rig.results] == ["left"]
+    counts = rig.counts
+    assert counts.dropped == {Dropped.IDLE.value: 2}
+    assert {name: (c.received, c.processed) for name, c in counts.cameras.items()} == {
+        "front": (2, 0),
+        "left": (1, 1),
+    }
+    assert counts.cameras["front"].seconds_since_result is None
+    assert counts.cameras["left"].seconds_since_result is not None
+
+
+def test_a_fast_camera_does_not_push_a_slow_one_aside(
+    make_rig: Callable[..., Rig], eventually: Eventually
+) -> None:
+    rig = make_rig()
+    rig.segmenter.gate.clear()
+    rig.offer(camera="slow")
+    eventually(lambda: rig.segmenter.batches, "the first frame in work")
+    rig.tick()
+    rig.offer(camera="slow")
+    for _ in range(50):
+        rig.offer(camera="fast")
+    rig.segmenter.gate.set()
+    eventually(lambda: rig.counts.pending == 0, "all settled")
+    assert [result.camera for result in rig.results] == ["slow", "slow", "fast"]
+
+
+def test_results_are_completed_before_they_are_published(
+    make_rig: Callable[..., Rig], eventually: Eventually
+) -> None:
+    threads: list[str] = []
+
+    def enrich(result: Result) -> Result:
+        threads.append(threading.current_thread().name)
+        if result.image[0, 0, 0] == 5:
+            raise RuntimeError("no idea")
+        return replace(result, camera="completed")
+
+    rig = make_rig(enrich=enrich)
+    rig.offer(1)
+    eventually(lambda: rig.results, "the first result")
+    rig.tick()
+    rig.offer(5)
+    eventually(lambda: rig.counts.rejections == 1, "the failed one rejected")
+    rig.tick()
+    rig.offer(2)
+    eventually(lambda: len(rig.results) == 2, "the one behind it")
+    assert {result.camera for result in rig.results} == {"completed"}
+    assert set(threads) == {THREAD_NAME}
+    assert rig.counts.last_error == "inference error: no idea"
+    assert all(result.processing_time > 0 for result in rig.results)
+
+
+def test_calls_do_not_pile_up(make_rig: Callable[..., Rig], eventually: Eventually) -> None:
+    rig = make_rig()
+    rig.segmenter.gate.clear()
+    rig.offer()
+    eventually(lambda: rig.segmenter.batches, "a frame in work")
+    waiting = [rig.stream.call(lambda: 42) for _ in range(MAX_CALLS)]
+    with pytest.raises(RuntimeError, match="16 requests wait already"):
+        rig.stream.call(lambda: 42)
+    rig.segmenter.gate.set()
+    assert [future.result(5) for future in waiting] == [42] * MAX_CALLS
+    assert rig.stream.call(lambda: 43).result(5) == 43
 
 
 BROKEN = [

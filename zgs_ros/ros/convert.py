@@ -15,6 +15,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from zgs_ros.streaming.images import check_image, decode
 
 RCLError = rclpy_implementation.RCLError
+InvalidHandle = rclpy_implementation.InvalidHandle
 
 BRIDGED = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 """Encodings, with their channels, that every version of cv_bridge gets right."""
@@ -54,27 +55,32 @@ class RclpyPublisher:
     def __init__(self, publisher: Any, context: Any) -> None:
         self._publisher = publisher
         self._context = context
+        self._destroyed = False
 
     def publish(self, message: Any) -> None:
         """Sends a message."""
         try:
             self._publisher.publish(message)
-        except RCLError:
-            if self._context.ok():  # else the node is being shut down
+        except (RCLError, InvalidHandle):
+            if self._is_alive():
                 raise
 
     def subscription_count(self) -> int:
-        """How many subscriptions are matched now; none during shutdown."""
+        """How many subscriptions are matched now; none during shutdown and once it is destroyed."""
         try:
             return int(self._publisher.get_subscription_count())
-        except RCLError:
-            if self._context.ok():
+        except (RCLError, InvalidHandle):
+            if self._is_alive():
                 raise
             return 0
 
     def destroy(self, node: Any) -> None:
-        """Takes the topic from the graph."""
+        """Takes the topic from the graph; what other threads still publish goes nowhere."""
+        self._destroyed = True
         node.destroy_publisher(self._publisher)
+
+    def _is_alive(self) -> bool:
+        return self._context.ok() and not self._destroyed
 
 
 def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:

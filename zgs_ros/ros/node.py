@@ -104,7 +104,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._diagnostics = self._publisher("/diagnostics", DIAGNOSTICS)
         self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
         self._loaded: _Loaded | None = None
-        self._cameras: list[CameraSubscriptions] = []
+        self._cameras: tuple[CameraSubscriptions, ...] = ()
         # A group of their own: a request that waits for the stream must not hold up the node, and
         # further requests wait in the middleware's bounded queue.
         group = MutuallyExclusiveCallbackGroup()
@@ -158,7 +158,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         assert self._loaded is not None, "only a configured node is activated"
         for name in self._settings.cameras:
             camera = CameraSubscriptions(self, name, self._loaded.stream, self._settings)
-            self._cameras.append(camera)
+            self._cameras = (*self._cameras, camera)
         logger.info("listens to %s", self._camera_topics())
         return SUCCESS
 
@@ -241,9 +241,9 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         return ", ".join(camera.topic for camera in self._cameras)
 
     def _unsubscribe(self) -> None:
-        for camera in self._cameras:
+        cameras, self._cameras = self._cameras, ()
+        for camera in cameras:
             camera.close()
-        self._cameras.clear()
 
     def _set_parameters(self, changes: Sequence[Parameter]) -> SetParametersResult:
         with self._changing:

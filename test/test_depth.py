@@ -1,0 +1,370 @@
+"""Depth on its way: decoded, paired with its image, and turned into places; nothing waits for it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
+from zgs_ros.streaming.cameras import CameraInput, InputTopics, input_topics
+from zgs_ros.streaming.clock import SystemClock
+from zgs_ros.streaming.depth import BadDepth, DepthFeed, decode_depth, read_camera
+from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.stream import Result, SegmentationStream
+
+HEIGHT, WIDTH = 12, 16
+K = (20.0, 0.0, 7.5, 0.0, 20.0, 5.5, 0.0, 0.0, 1.0)
+
+
+def header(seconds: float = 1.0) -> Any:
+    nanoseconds = round(seconds * 1e9)
+    stamp = SimpleNamespace(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    return SimpleNamespace(stamp=stamp, frame_id="optical")
+
+
+def depth_message(values: NDArray[Any], seconds: float = 1.0, **changes: Any) -> Any:
+    fields: dict[str, Any] = {
+        "header": header(seconds),
+        "encoding": {"f": "32FC1", "u": "16UC1"}[values.dtype.kind],
+        "height": values.shape[0],
+        "width": values.shape[1],
+        "step": values.strides[0],
+        "is_bigendian": 0,
+        "data": values.tobytes(),
+    }
+    return SimpleNamespace(**{**fields, **changes})
+
+
+def info(**changes: Any) -> Any:
+    fields = {"k": K, "d": (), "distortion_model": "plumb_bob", "height": HEIGHT, "width": WIDTH}
+    return SimpleNamespace(**{**fields, **changes})
+
+
+METRES = np.array([[0.5, 1.25], [np.nan, np.inf]], np.float32)
+
+
+def test_metres_come_as_they_are() -> None:
+    assert np.array_equal(decode_depth(depth_message(METRES)), METRES, equal_nan=True)
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16"])
+def test_millimetres_become_metres(encoding: str) -> None:
+    millimetres = np.array([[0, 1], [1500, 65535]], np.uint16)
+    decoded = decode_depth(depth_message(millimetres, encoding=encoding))
+    assert decoded.dtype == np.float32
+    assert decoded == pytest.approx(np.array([[0, 0.001], [1.5, 65.535]]))
+
+
+@pytest.mark.parametrize("values", [METRES, np.array([[1, 2], [300, 4]], np.uint16)])
+def test_padding_and_the_other_byte_order_are_understood(values: NDArray[Any]) -> None:
+    swapped = values.astype(values.dtype.newbyteorder(">")).view(np.uint8).reshape(2, -1)
+    padded = np.hstack([swapped, np.full((2, 3), 7, np.uint8)])
+    message = depth_message(values, step=padded.shape[1], is_bigendian=1, data=padded.tobytes())
+    plain = decode_depth(depth_message(values))
+    assert np.array_equal(decode_depth(message), plain, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"encoding": "rgb8"}, "depth encoding 'rgb8' is not supported (allowed: 16UC1, 32FC1"),
+        ({"width": 0}, "width 0 must be at least 1"),
+        ({"step": 3}, "step 3 is shorter than a row"),
+        ({"data": b"12"}, "data has 2 bytes"),
+        ({"width": 100_000, "step": 400_000}, "data has 16 bytes"),
+    ],
+)
+def test_depth_that_is_none_is_refused(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(BadDepth) as caught:
+        decode_depth(depth_message(METRES, **changes))
+    assert text in str(caught.value)
+
+
+def test_a_camera_info_becomes_a_camera() -> None:
+    camera = read_camera(info(d=[-0.1, 0.0, 0.0, 0.0, 0.0]))
+    assert camera.matrix[1].tolist() == [0.0, 20.0, 5.5]
+    assert (camera.size, camera.distortion[0]) == ((HEIGHT, WIDTH), -0.1)
+    assert read_camera(info(d=[0, 0, 0, 0], distortion_model="equidistant")).size == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"k": [0.0] * 9}, "fx = 0, fy = 0"),
+        ({"width": 0}, "must be at least 1 x 1"),
+        ({"d": [0.1], "distortion_model": "equidistant"}, "rectify the images first"),
+    ],
+)
+def test_a_camera_info_that_says_nothing_is_refused(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(BadDepth, match=text):
+        read_camera(info(**changes))
+
+
+def flat(metres: float, seconds: float = 1.0) -> Any:
+    return depth_message(np.full((HEIGHT, WIDTH), metres, np.float32), seconds)
+
+
+ORDERS: list[tuple[str, list[float], list[float], float | None]] = [
+    ("depth first", [1.0], [], 1.0),
+    ("depth later", [], [1.0], 1.0),
+    ("a little apart", [0.96], [], 0.96),
+    ("the nearer one, whatever comes first", [0.96, 1.01], [1.04], 1.01),
+    ("the nearer one comes last", [0.96], [1.0], 1.0),
+    ("too far apart", [0.9], [1.1], None),
+    ("none at all", [], [], None),
+    ("only the newest is kept for images to come", [1.0, 1.2], [], None),
+]
+
+
+@pytest.mark.parametrize(("what", "before", "after", "got"), ORDERS, ids=[o[0] for o in ORDERS])
+def test_an_image_gets_the_depth_nearest_in_time(
+    what: str, before: list[float], after: list[float], got: float | None
+) -> None:
+    feed = DepthFeed(slop=0.05)
+    for seconds in before:
+        feed.offer(flat(2.0, seconds))
+    ticket = feed.expect(header(1.0))
+    for seconds in after:
+        feed.offer(flat(2.0, seconds))
+    found = ticket.message and ticket.message.header.stamp
+    assert (found and found.sec + found.nanosec * 1e-9) == (got and pytest.approx(got))
+
+
+def test_slop_can_be_changed_and_zero_means_equal_stamps() -> None:
+    feed = DepthFeed(slop=0.0)
+    feed.offer(flat(2.0, 1.001))
+    assert feed.expect(header(1.0)).message is None
+    assert feed.expect(header(1.001)).message is not None
+    feed.slop = 0.01
+    assert feed.expect(header(1.0)).message is not None
+
+
+def test_depth_that_somebody_else_paired_goes_to_its_image() -> None:
+    feed = DepthFeed(slop=0.05)
+    early, late = feed.expect(header(1.0)), feed.expect(header(1.03))
+    feed.offer(flat(2.0, 1.02), stamp=1_000_000_000)
+    assert early.message is not None
+    assert late.message is not None, "until a nearer one comes"
+    feed.offer(nearer := flat(3.0, 1.03))
+    assert (early.message is nearer, late.message is nearer) == (False, True)
+
+
+def test_only_images_on_their_way_hold_depth() -> None:
+    feed = DepthFeed(slop=0.05)
+    kept = feed.expect(header(1.0))
+    for number in range(100):
+        feed.expect(header(1.0 + number))
+        feed.offer(flat(2.0, 1.0 + number))
+    gc.collect()
+    assert list(feed._waiting) == [kept]
+
+
+def test_depth_and_images_may_come_from_many_threads() -> None:
+    feed, tickets = DepthFeed(slop=0.05), []
+
+    def images() -> None:
+        for number in range(300):
+            tickets.append(feed.expect(header(number)))
+
+    def depths() -> None:
+        for number in range(300):
+            feed.offer(flat(2.0, number))
+
+    threads = [threading.Thread(target=work) for work in (images, depths, images, depths)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stamps = [t.message and t.message.header.stamp.sec * 10**9 for t in tickets]
+    assert all(found in (None, t.stamp_ns) for found, t in zip(stamps, tickets, strict=True))
+
+
+def result(ticket: Any, camera: str = "") -> Result:
+    label_map = np.ones((HEIGHT, WIDTH), np.uint16)
+    seen = Segment(
+        1,
+        (Label("wall", 0.5),),
+        Roi(0, 0, WIDTH, HEIGHT),
+        label_map.size,
+        (7.5, 5.5),
+        np.ones(1, np.float32),
+    )
+    segmentation = Segmentation(label_map, (seen,), "flat", {"dino": 0.1})
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    return Result(camera, header(), pixels, segmentation, 0.0, ticket)
+
+
+def enrichment() -> Enrichment:
+    settings = make_settings(NodeSettings, {"depth.enabled": True, "tracking.enabled": False})
+    return Enrichment(settings, SystemClock())
+
+
+def place(made: Enrichment, feed: DepthFeed, camera: str = "") -> Placement | None:
+    return made(result(feed.expect(header()), camera)).segmentation.segments[0].placement
+
+
+def test_depth_gives_segments_a_place() -> None:
+    made, feed = enrichment(), DepthFeed(0.05)
+    feed.offer_info(info())
+    feed.offer(flat(2.0))
+    placement = place(made, feed)
+    assert placement is not None
+    assert placement.position == pytest.approx((0.0, 0.0, 2.0), abs=0.1)
+    assert (made.facts(), made.problems()) == ({"depth: used": "1"}, [])
+    times = made(result(feed.expect(header()))).segmentation.stage_times
+    assert list(times) == ["dino", "localization"]
+
+
+def _nothing(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+
+
+def _no_info(feed: DepthFeed) -> None:
+    feed.offer(flat(2.0))
+
+
+def _late(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+    feed.offer(flat(2.0, 0.5))
+
+
+def _odd(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+    feed.offer(depth_message(np.ones((HEIGHT, HEIGHT), np.float32)))
+
+
+def _uncalibrated(feed: DepthFeed) -> None:
+    feed.offer_info(info(k=[0.0] * 9))
+    feed.offer(flat(2.0))
+
+
+def _broken(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+    feed.offer(depth_message(METRES, data=b""))
+
+
+def _holes(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+    feed.offer(flat(np.nan))
+
+
+TROUBLES = [
+    (_nothing, "missing", "no depth image came for the latest image (slop 0.05 s)"),
+    (_no_info, "missing", "no camera_info came"),
+    (_late, "missing", "no depth image came"),
+    (_odd, "bad", "depth of 12 x 12 does not fit an image of 16 x 12"),
+    (_uncalibrated, "bad", "camera_info: the camera matrix has focal lengths fx = 0"),
+    (_broken, "bad", "depth: data has 0 bytes"),
+    (_holes, "used", ""),
+]
+
+
+@pytest.mark.parametrize(("trouble", "counted", "text"), TROUBLES)
+def test_without_usable_depth_segments_come_without_a_place(
+    trouble: Any, counted: str, text: str
+) -> None:
+    made, feed = enrichment(), DepthFeed(0.05)
+    trouble(feed)
+    assert place(made, feed) is None
+    assert made.facts() == {f"depth: {counted}": "1"}
+    assert text in "".join(made.problems())
+    feed.offer_info(info())
+    feed.offer(flat(2.0))
+    assert place(made, feed) is not None, "the next one has it again"
+    assert made.problems() == []
+
+
+def test_a_camera_may_change_its_resolution() -> None:
+    made, feed = enrichment(), DepthFeed(0.05)
+    feed.offer(flat(2.0))
+    feed.offer_info(info())
+    first = place(made, feed)
+    feed.offer_info(info(k=[2 * value for value in K], height=2 * HEIGHT, width=2 * WIDTH))
+    second = place(made, feed)
+    assert first is not None
+    assert second is not None
+    assert second.size == pytest.approx(first.size)
+
+
+def test_problems_name_the_camera() -> None:
+    made, feed = enrichment(), DepthFeed(0.05)
+    place(made, feed, "left")
+    [problem] = made.problems()
+    assert problem.startswith("left: no depth image came")
+
+
+class Flat:
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [Segmentation(np.zeros(image.shape[:2], np.uint16), ()) for image in images]
+
+
+def test_an_image_goes_its_way_with_a_ticket_for_its_depth(eventually: Any) -> None:
+    got: list[Result] = []
+    stream = SegmentationStream(Flat(), got.append)
+    plain, deep = CameraInput("plain", stream), CameraInput("deep", stream, DepthFeed(0.05))
+    image = depth_message(np.zeros((2, 2), np.uint16), encoding="mono16")
+    stream.start()
+    try:
+        plain.offer(image)
+        deep.offer(image)
+        eventually(lambda: len(got) == 2, "both results")
+    finally:
+        stream.stop()
+    tickets = {seen.camera: seen.depth for seen in got}
+    assert tickets["plain"] is None
+    assert tickets["deep"] is not None
+
+
+NAMES: list[tuple[tuple[str, ...], dict[str, str], dict[str, InputTopics]]] = [
+    (
+        ("",),
+        {},
+        {"": InputTopics("/camera/image_raw", "/camera/depth/image_raw", "/camera/camera_info")},
+    ),
+    (("",), {"image": "image"}, {"": InputTopics("image", "depth/image_raw", "camera_info")}),
+    (
+        ("",),
+        {"image": "/a/rgb", "depth": "/b/depth", "camera_info": "/c/info"},
+        {"": InputTopics("/a/rgb", "/b/depth", "/c/info")},
+    ),
+    (
+        ("front", "left"),
+        {},
+        {
+            name: InputTopics(
+                f"/{name}/image_raw", f"/{name}/depth/image_raw", f"/{name}/camera_info"
+            )
+            for name in ("front", "left")
+        },
+    ),
+    (
+        ("front",),
+        {"image": "/robot/{camera}/color", "depth": "/robot/{camera}/aligned"},
+        {
+            "front": InputTopics(
+                "/robot/front/color", "/robot/front/aligned", "/robot/front/camera_info"
+            )
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("cameras", "given", "expected"), NAMES)
+def test_topics_follow_from_the_cameras_names(
+    cameras: tuple[str, ...], given: dict[str, str], expected: dict[str, InputTopics]
+) -> None:
+    assert input_topics(cameras, **given) == expected
+
+
+@pytest.mark.parametrize("what", ["image", "depth", "camera_info"])
+def test_several_cameras_need_topics_of_their_own(what: str) -> None:
+    with pytest.raises(ValueError, match=rf"{what} topic '/same' would be that of 2 cameras"):
+        input_topics(("front", "left"), **{what: "/same"})
