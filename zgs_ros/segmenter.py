@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+FLAT = 2
+"""An image whose values differ by no more than this, per channel, is one thing."""
 
 
 class Segmenter:
@@ -96,7 +98,7 @@ class Segmenter:
         with clock.stage("features"):
             pixels, features = self._extract_features(images)
         with clock.stage("clustering"):
-            trees = [self._build_tree(feature) for feature in features]
+            trees = [self._build_tree(*pair) for pair in zip(images, features, strict=True)]
         with clock.stage("refinement"):
             partitions = [
                 self._refine(*parts) for parts in zip(images, pixels, features, trees, strict=True)
@@ -124,7 +126,7 @@ class Segmenter:
         """
         _check_image(image)
         pixels, features = self._extract_features([image])
-        masks = self._refine(image, pixels[0], features[0], self._build_tree(features[0]))
+        masks = self._refine(image, pixels[0], features[0], self._build_tree(image, features[0]))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):
             ids[mask] = number
@@ -165,9 +167,11 @@ class Segmenter:
                 pixels[i], features[i] = pixel, feature
         return pixels, features
 
-    def _build_tree(self, features: torch.Tensor) -> SegmentTree:
+    def _build_tree(self, image: Image, features: torch.Tensor) -> SegmentTree:
         clustering = self._settings.clustering
-        return build_tree(features, clustering.positions, clustering.splits, clustering.threshold)
+        # The first split is always accepted; where there is nothing to see it would be a made-up one.
+        splits = 0 if (np.ptp(image, axis=(0, 1)) <= FLAT).all() else clustering.splits
+        return build_tree(features, clustering.positions, splits, clustering.threshold)
 
     def _refine(
         self, image: Image, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
