@@ -303,13 +303,20 @@ def test_large_images_are_labelled_at_their_own_size() -> None:
 def test_parts_that_do_not_touch_become_leaves_below_their_segment() -> None:
     mask = np.zeros((10, 10), bool)
     mask[:4], mask[6:8], mask[9, :5], mask[9, 7] = True, True, True, True  # 40, 20, 5 and 1 pixels
-    other = ~mask
-    found = split_components({1: mask, 2: other}, min_area=0.03)
-    # The smallest part stands highest; 2 falls apart into rows 4-5 (20), row 8 and what hangs on it.
-    assert [int(found[n].sum()) for n in (3, 9, 10)] == [5, 20, 41]
-    assert found[10][9, 7], "one pixel is too small to stand alone"
+    found = split_components({1: mask, 2: ~mask}, min_area=0.03)
+    # The smallest part stands highest. The single pixel goes to the part of segment 2 around it.
+    assert [int(found[n].sum()) for n in (3, 9, 10)] == [5, 20, 40]
     assert sorted(found) == [3, 5, 6, 9, 10]
+    assert [int(found[n].sum()) for n in (5, 6)] == [15, 20]
+    assert found[5][9, 7]
     np.testing.assert_array_equal(sum(part.astype(int) for part in found.values()), 1)
+
+
+def test_the_largest_part_stays_however_small() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2, 2:4], mask[5, 5] = True, True
+    found = split_components({1: ~mask, 2: mask}, min_area=0.1)
+    assert [int(found[n].sum()) for n in (1, 2)] == [62, 2]
 
 
 def test_a_segment_in_one_piece_keeps_its_number() -> None:

@@ -95,7 +95,7 @@ class RefinementSettings(_Section):
         "merging joins them again if they also are named alike.",
     )
     min_component: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
-        0.002, description="Parts below this share of the image stay with their segment."
+        0.002, description="Parts below this share of the image go to their neighbours."
     )
 
 

@@ -17,11 +17,13 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
     merging can join again what belongs together, the largest parts first.
 
     Args:
-        masks: (height, width) boolean each, by heap number (children of i are 2i + 1 and 2i + 2).
-        min_area: Parts below this share of the image stay with the largest part of their segment.
+        masks: (height, width) boolean each, by heap number (children of i are 2i + 1 and 2i + 2);
+            they tile the image.
+        min_area: Parts below this share of the image go to the nearest part that is larger, unless
+            they are the largest of their segment.
 
     Returns:
-        As `masks`; together they cover the same pixels.
+        As `masks`.
     """
     found: dict[int, Mask] = {}
     for number, mask in masks.items():
@@ -29,18 +31,33 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
         while len(parts) > 1:
             found[2 * number + 1], number = parts.pop(), 2 * number + 2
         found[number] = parts[0]
-    return dict(sorted(found.items()))
+    return _without_gaps(dict(sorted(found.items())))
 
 
 def _parts(mask: Mask, min_area: float) -> list[Mask]:
-    """The connected parts, in falling order; what is too small to stand alone is with the largest."""
+    """The connected parts that can stand alone, in falling order; at least the largest."""
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=4
     )
     areas = statistics[1:, cv2.CC_STAT_AREA]
     order = [int(i) for i in np.argsort(-areas, kind="stable")]
-    apart = [i for i in order[1:] if areas[i] >= min_area * mask.size]
-    if not apart:
-        return [mask]
-    others = [labels == i + 1 for i in apart]
-    return [mask & ~np.logical_or.reduce(others), *others]
+    kept = [i for i in order if areas[i] >= min_area * mask.size] or order[:1]
+    return [np.asarray(labels == i + 1) for i in kept]
+
+
+def _without_gaps(masks: dict[int, Mask]) -> dict[int, Mask]:
+    """Gives every pixel that no mask covers to the mask that is nearest."""
+    owner = np.zeros(next(iter(masks.values())).shape, np.int32)
+    for index, mask in enumerate(masks.values(), start=1):
+        owner[mask] = index
+    gaps = owner == 0
+    if not gaps.any():
+        return masks
+    _, nearest = cv2.distanceTransformWithLabels(
+        gaps.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # `nearest` numbers the covered pixels; each leads to the pixel's owner.
+    owner_of = np.zeros(int(nearest.max()) + 1, np.int32)
+    owner_of[nearest[~gaps]] = owner[~gaps]
+    filled = owner_of[nearest]
+    return {number: filled == index for index, number in enumerate(masks, start=1)}
