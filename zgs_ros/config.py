@@ -379,6 +379,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "clip.model": "zgs-mini-clip",
         "clip.pretrained": "bundled",
         "clip.masked_blocks": 1,
+        "clip.sigma": 1.0,
         "labeling.vocabulary": "synthetic",
         "refinement.temperature": 0.1,
         "refinement.radius": 16,
