@@ -129,26 +129,26 @@ def listen(node: Node, options: dict[str, Any]) -> dict[str, Any]:
 def flood(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     """Publishes images, five of six of them broken, as fast as it can.
 
-    Returns the first diagnostics after so many `frames` of them came in and none is in work.
+    Until so many `frames` came in, some of either kind were looked at, and, afterwards, none is in
+    work. Returns the last diagnostics.
     """
     publisher = node.create_publisher(Image, CAMERA, 1)
     results: list[dict[str, Any]] = []
     reports: list[dict[str, Any]] = []
-    node.create_subscription(SegmentArray, "/zgs/segments", results.append, 10)
+    listener = node.create_subscription(SegmentArray, "/zgs/segments", results.append, 10)
     node.create_subscription(
         DiagnosticArray, "/diagnostics", lambda message: reports.append(describe(message)), 10
     )
 
-    def received() -> int:
-        return int(reports[-1]["received"]) if reports else 0
+    def increase(part: str) -> int:
+        return int(reports[-1][part]) - int(reports[0][part]) if reports else 0
 
-    spin_until(node, lambda: bool(reports))
-    enough = received() + options["frames"]
     for changes in cycle([*BROKEN, {}]):
         publisher.publish(image_message(node, **changes))
         rclpy.spin_once(node, timeout_sec=0)
-        if received() >= enough and results:
+        if increase("received") >= options["frames"] and increase("rejected") and results:
             break
+    node.destroy_subscription(listener)  # so that images of other cameras are left alone
     spin_until(node, lambda: reports[-1]["pending"] == "0")
     return reports[-1]
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Ros:
         name = self.env["RMW_IMPLEMENTATION"]
         return any((Path(prefix) / "share" / name).is_dir() for prefix in prefixes)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself; its stderr goes to stdout."""
         return subprocess.run(
             command,
@@ -125,21 +125,28 @@ class Ros:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=timeout,
             check=False,
         )
 
-    def ros2(self, *arguments: str) -> str:
+    def ros2(self, *arguments: str, timeout: float = PATIENCE) -> str:
         """Output of `ros2 ...`, which looks at what the daemon saw, as in a user's terminal."""
         self._daemon.wait_for("Serving XML-RPC")
-        return self.run("ros2", *arguments).stdout
+        return self.run("ros2", *arguments, timeout=timeout).stdout
 
-    def shows(self, texts: Iterable[str], *arguments: str) -> bool:
-        """Whether `ros2 ...` shows all the texts sooner or later: discovery takes its time."""
-        end = time.monotonic() + PATIENCE
-        while not all(text in (shown := self.ros2(*arguments)) for text in texts):
-            assert time.monotonic() < end, f"not {texts} but:\n{shown}"
-        return True
+    def shows(self, texts: Collection[str], *arguments: str, without: str = "\0") -> str:
+        """What `ros2 ...` shows as soon as it has all texts in it and not another one.
+
+        It is asked again, because discovery takes its time, and because `ros2` waits for ever for
+        an answer that was sent before it could be heard.
+        """
+        end, shown = time.monotonic() + PATIENCE, ""
+        while time.monotonic() < end:
+            with suppress(subprocess.TimeoutExpired):
+                shown = self.ros2(*arguments, timeout=PATIENCE / 4)
+                if all(text in shown for text in texts) and without not in shown:
+                    return shown
+        raise AssertionError(f"not {texts} without {without!r} but:\n{shown}")
 
     def ask(self, task: str, **options: Any) -> Any:
         """Answer to a task of test/ros_client.py."""
