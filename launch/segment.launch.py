@@ -11,14 +11,40 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
+from zgs_ros.streaming.topics import input_topics
+
 NAME = "zgs"
 ASK = "if not given, the params file's, else the default"
 
 ARGUMENTS = (
     DeclareLaunchArgument(
         "image_topic",
-        default_value="/camera/image_raw",
-        description="Camera topic; with image_transport:=compressed its /compressed is read.",
+        default_value="",
+        description="Camera topic, with {camera} for the name of each one of several; with "
+        "image_transport:=compressed its /compressed is read. If not given, /camera/image_raw, "
+        "or with several cameras /{camera}/image_raw.",
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="Names of several cameras, for example front,left; if not given, a single one.",
+    ),
+    DeclareLaunchArgument(
+        "depth",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Whether registered depth and camera_info are read, so that segments get "
+        f"position and size; {ASK} (false).",
+    ),
+    DeclareLaunchArgument(
+        "depth_topic",
+        default_value="",
+        description="As image_topic; if not given, depth/image_raw beside the image.",
+    ),
+    DeclareLaunchArgument(
+        "camera_info_topic",
+        default_value="",
+        description="As image_topic; if not given, camera_info beside the image.",
     ),
     DeclareLaunchArgument(
         "image_transport",
@@ -89,7 +115,7 @@ def start(context: LaunchContext) -> list[Action]:
         name=NAME,
         namespace=namespace,
         parameters=parameters(values),
-        remappings=[("image", values["image_topic"])],
+        remappings=remappings(values),
         arguments=["--autostart"] if values["autostart"] == "true" else [],
         ros_arguments=["--log-level", f"{logger_name(namespace)}:={values['log_level']}"],
         output="screen",
@@ -117,9 +143,33 @@ def parameters(values: dict[str, str]) -> list[Any]:
             given["max_rate"] = float(values["max_rate"])
         except ValueError:
             raise RuntimeError(f"max_rate: must be in Hz, got {values['max_rate']!r}") from None
+    if values["cameras"]:
+        given["cameras"] = values["cameras"].split(",")
+    if values["depth"]:
+        given["depth.enabled"] = values["depth"] == "true"
     if values["use_sim_time"]:
         given["use_sim_time"] = values["use_sim_time"] == "true"
     return [*sources, given] if given else sources
+
+
+def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
+    """The topics that the node reads.
+
+    Raises:
+        RuntimeError: If several cameras would have the same topic.
+    """
+    names = values["cameras"].split(",") if values["cameras"] else [""]
+    try:
+        topics = input_topics(
+            names, values["image_topic"], values["depth_topic"], values["camera_info_topic"]
+        )
+    except ValueError as error:
+        raise RuntimeError(str(error)) from None
+    return [
+        (f"{name}/{topic}" if name else topic, getattr(of_camera, topic))
+        for name, of_camera in topics.items()
+        for topic in ("image", "depth", "camera_info")
+    ]
 
 
 def logger_name(namespace: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
-from zgs_ros.streaming.cameras import CameraInput, InputTopics, input_topics
+from zgs_ros.streaming.cameras import CameraInput
 from zgs_ros.streaming.clock import SystemClock
 from zgs_ros.streaming.depth import BadDepth, DepthFeed, decode_depth, read_camera
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.stream import Result, SegmentationStream
+from zgs_ros.streaming.topics import InputTopics, input_topics
 
 HEIGHT, WIDTH = 12, 16
 K = (20.0, 0.0, 7.5, 0.0, 20.0, 5.5, 0.0, 0.0, 1.0)
@@ -155,6 +157,30 @@ def test_depth_that_somebody_else_paired_goes_to_its_image() -> None:
     assert late.message is not None, "until a nearer one comes"
     feed.offer(nearer := flat(3.0, 1.03))
     assert (early.message is nearer, late.message is nearer) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("slop", "delay", "found"),
+    [(5.0, 0.05, True), (0.05, 0.3, False)],
+    ids=["soon", "later than the slop"],
+)
+def test_depth_that_is_about_to_come_is_waited_for(slop: float, delay: float, found: bool) -> None:
+    feed = DepthFeed(slop)
+    feed.offer(flat(2.0, 90.0))
+    ticket = feed.expect(header(100.0))
+    camera = threading.Timer(delay, lambda: feed.offer(flat(2.0, 100.0)))
+    camera.start()
+    began = time.monotonic()
+    assert (ticket.wait() is not None) == found
+    assert time.monotonic() - began < 2.0
+    camera.join()
+
+
+def test_nothing_is_waited_for_where_no_depth_comes() -> None:
+    feed = DepthFeed(slop=10.0)
+    began = time.monotonic()
+    assert feed.expect(header(100.0)).wait() is None
+    assert time.monotonic() - began < 1.0
 
 
 def test_only_images_on_their_way_hold_depth() -> None:

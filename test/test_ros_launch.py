@@ -14,6 +14,10 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 ARGUMENTS = {
     "image_topic",
+    "cameras",
+    "depth",
+    "depth_topic",
+    "camera_info_topic",
     "image_transport",
     "profile",
     "device",
@@ -44,6 +48,7 @@ def test_every_argument_is_documented(ros: Ros) -> None:
         ({"profile": "quick"}, "balanced"),
         ({"autostart": "maybe"}, "true"),
         ({"max_rate": "often"}, "max_rate: must be in Hz, got 'often'"),
+        ({"cameras": "front,left", "image_topic": "/same"}, "would be that of 2 cameras"),
         ({"params_file": "/nowhere/params.yaml"}, "there is no file '/nowhere/params.yaml'"),
     ],
 )

@@ -229,4 +229,4 @@ def test_queries_by_topic_are_answered_whatever_happens(
     assert told[0] == (False, "the stream does not run; start() it before call()")
     assert told[1] == (True, "")
     assert told[2] == (False, "failed: 'what it does not know'")
-    assert told[3] == (False, "the node was stopped before it was answered")
+    assert told[3] == (False, "the node was stopped before the request was answered")

@@ -22,6 +22,7 @@ from cyclonedds.util import duration
 from zgs_ros.dds import domains, raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.raw import DdsError
+from zgs_ros.dds.service import Handler, Service, service_id
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.streaming.throttle import ThrottledLog
 
@@ -48,8 +49,8 @@ class QosProfile:
     depth: int = 1
     transient_local: bool = False
 
-    def to_dds(self, type_hash: str) -> Qos:
-        """The QoS of an endpoint whose type has the given hash."""
+    def to_dds(self, type_hash: str, user_data: str = "") -> Qos:
+        """The QoS of an endpoint whose type has the given hash, with further user data."""
         return Qos(
             Policy.Reliability.Reliable(duration(seconds=_BLOCKING_SECONDS))
             if self.reliable
@@ -61,7 +62,7 @@ class QosProfile:
             Policy.DataRepresentation(
                 use_cdrv0_representation=True, use_xcdrv2_representation=False
             ),
-            Policy.Userdata(f"typehash={type_hash};".encode()),
+            Policy.Userdata(f"{user_data}typehash={type_hash};".encode()),
         )
 
 
@@ -70,6 +71,9 @@ SENSOR = QosProfile(reliable=False)
 
 RELIABLE = QosProfile()
 """For publishers: the newest sample arrives."""
+
+SERVICE = QosProfile(depth=10)
+"""For services: those that wait for their answer."""
 
 
 class Publisher:
@@ -159,7 +163,7 @@ class Node:
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
         self._topics: dict[tuple[str, str], Topic[Any]] = {}
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: list[Subscription | Service] = []
         self._writers: list[DataWriter] = []
         self._readers: list[DataReader] = []
         self._conditions: list[ReadCondition] = []
@@ -244,6 +248,33 @@ class Node:
             self._announce()
         self._waitset.attach(condition)
         return subscription
+
+    def create_service(self, name: str, type_name: str, handler: Handler) -> Service:
+        """A service for clients that use rmw_cyclonedds_cpp; the handler runs on the node's thread.
+
+        Args:
+            name: See `resolve`.
+            type_name: Such as ``"zgs_ros/srv/QuerySegments"``.
+            handler: Answers requests; it may do so later.
+        """
+        name, user_data = self.resolve(name), service_id()
+        topics, qos = [], []
+        for topic, kind in ((f"rq{name}Request", "Request"), (f"rr{name}Reply", "Response")):
+            kind = f"{type_name}_{kind}"
+            topics.append(self._topic(topic, kind))
+            qos.append(SERVICE.to_dds(self.types.type_hash(kind), user_data))
+        writer = DataWriter(self._participant, topics[1], qos=qos[1])
+        reader = DataReader(self._participant, topics[0], qos=qos[0])
+        service = Service(name, type_name, self.types, reader, writer, handler)
+        condition = ReadCondition(reader, raw.ANY_STATE)
+        with self._lock:
+            self._writers.append(writer)
+            self._readers.append(reader)
+            self._subscriptions.append(service)
+            self._conditions.append(condition)
+            self._announce()
+        self._waitset.attach(condition)
+        return service
 
     def close(self) -> None:
         """Leaves the graph; no callback runs afterwards. May be called again."""

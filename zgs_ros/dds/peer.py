@@ -5,24 +5,34 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from zgs_ros import __version__
 from zgs_ros.config import NodeSettings
 from zgs_ros.dds.network import Network, socket_buffer_warning
 from zgs_ros.dds.node import Node, QosProfile, Subscription
-from zgs_ros.streaming.cameras import CameraInput, InputTopics, input_topics
+from zgs_ros.streaming.cameras import CameraInput
 from zgs_ros.streaming.clock import SystemClock
 from zgs_ros.streaming.depth import DepthFeed
 from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.outputs import Outputs, make_publishers
-from zgs_ros.streaming.services import QueryTopic, Services, TextSegmenter
+from zgs_ros.streaming.services import (
+    QueryTopic,
+    ServiceError,
+    Services,
+    TextSegmenter,
+    outcome,
+    submit,
+)
 from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
+from zgs_ros.streaming.topics import InputTopics, input_topics
 
 NODE_NAME = "zgs"
+QUERY, SEGMENT_IMAGE = "zgs_ros/srv/QuerySegments", "zgs_ros/srv/SegmentImage"
 DIAGNOSTICS_SECONDS = 1.0
 STATUS_SECONDS = 5.0
 
@@ -110,6 +120,9 @@ class Peer:
             )
             self.stream.start()
             self._answer_queries()
+            services = self._services
+            self._offer_service("~/query", QUERY, services.respond_to_query)
+            self._offer_service("~/segment_image", SEGMENT_IMAGE, services.respond_to_image)
             self._images = [self._subscribe(name, topics[name]) for name in settings.cameras]
         except BaseException:
             self.close()
@@ -165,6 +178,23 @@ class Peer:
         self.node.create_subscription(
             "~/query/request", "zgs_ros/msg/Query", answer, QosProfile(depth=10)
         )
+
+    def _offer_service(
+        self, name: str, kind: str, respond: Callable[[Any], dict[str, Any]]
+    ) -> None:
+        """A service whose answers are made on the stream's thread."""
+
+        def handle(request: Any, reply: Callable[[Any], None]) -> None:
+            def finish(done: Future[dict[str, Any]]) -> None:
+                try:
+                    fields = {"success": True, **outcome(done)}
+                except ServiceError as error:
+                    fields = {"message": str(error)}
+                reply(self.node.types.create_partly(f"{kind}_Response", **fields))
+
+            submit(self.stream, lambda: respond(request)).add_done_callback(finish)
+
+        self.node.create_service(name, kind, handle)
 
     def _subscribe(self, name: str, topics: InputTopics) -> Subscription:
         """Subscribes to all that comes from a camera; returns the subscription to its images."""

@@ -46,6 +46,9 @@ _PRIMITIVES: dict[str, Any] = {
     "string": str,
 }
 
+_DTYPES = {"byte": "uint8", "char": "uint8", "octet": "uint8"}
+"""NumPy's names of primitives that have another one there."""
+
 
 class TypeSupport:
     """The messages of a ROS distribution and of this package: making them, and to CDR and back.
@@ -69,11 +72,19 @@ class TypeSupport:
         self._store = get_typestore(DISTROS[distro])
         for path in message_definitions():
             self._store.register(get_types_from_msg(path.read_text(), f"zgs_ros/msg/{path.stem}"))
+        for path in service_definitions():
+            self._store.register(_service_types(path.read_text(), f"zgs_ros/srv/{path.stem}"))
         self._nested_types: dict[str, type] = {}
 
     def create(self, type_name: str, **fields: Any) -> Any:
         """A message with all of its fields given."""
         return self._store.types[type_name](**fields)
+
+    def create_partly(self, type_name: str, **fields: Any) -> Any:
+        """A message with some of its fields given; the others are zero or empty, as in ROS."""
+        described = self._store.fielddefs[type_name][1]
+        empty = {name: self._empty(kind) for name, kind in described if name not in fields}
+        return self.create(type_name, **empty, **fields)
 
     def octets(self, values: NDArray[np.uint8]) -> Any:
         """The value of a ``uint8[]`` field."""
@@ -116,13 +127,27 @@ class TypeSupport:
         Every topic needs one of its own: for a second topic of the same one, Cyclone DDS rebuilds
         its description of the type while other threads are reading it.
         """
-        fields = {
+        fields: dict[str, Any] = {
             name: self._idl_field(description)
             for name, description in self._store.fielddefs[type_name][1]
         } or {"structure_needs_at_least_one_member": idl.uint8}
+        if "/srv/" in type_name:  # what rmw_cyclonedds_cpp puts before requests and replies
+            fields = {"client_id": idl.uint64, "request_number": idl.int64, **fields}
         package, kind, name = type_name.split("/")
         struct: type = make_idl_struct(f"{name}_", f"{package}.{kind}.dds_.{name}_", fields)
         return struct
+
+    def _empty(self, description: Any) -> Any:
+        kind, detail = description
+        if kind == Nodetype.BASE:
+            name = detail[0]
+            return {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}.get(name, 0)
+        if kind == Nodetype.NAME:
+            return self.create_partly(detail)
+        element, count = detail[0], detail[1] if kind == Nodetype.ARRAY else 0
+        if element[0] == Nodetype.BASE and element[1][0] != "string":
+            return np.zeros(count, _DTYPES.get(element[1][0], element[1][0]))
+        return [self._empty(element) for _ in range(count)]
 
     def _idl_field(self, description: Any) -> Any:
         kind, detail = description
@@ -140,6 +165,21 @@ class TypeSupport:
         if kind == Nodetype.ARRAY:
             return array[element, count]
         return sequence[element, count] if count else sequence[element]
+
+
+def service_definitions() -> list[Path]:
+    """The package's .srv files, beside its .msg files."""
+    return sorted((message_definitions()[0].parents[1] / "srv").glob("*.srv"))
+
+
+def _service_types(text: str, name: str) -> Any:
+    """Types of the request and the response of a service definition."""
+    types = {}
+    for part, fields in zip(("Request", "Response"), text.split("---\n"), strict=True):
+        # As a message, so that this package's other messages are found.
+        [parsed] = get_types_from_msg(fields, f"zgs_ros/msg/{part}").values()
+        types[f"{name}_{part}"] = parsed
+    return types
 
 
 def message_definitions() -> list[Path]:

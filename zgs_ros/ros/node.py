@@ -8,9 +8,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rclpy
@@ -38,9 +37,8 @@ from zgs_ros.ros.transitions import Transitions, finished
 from zgs_ros.srv import QuerySegments, SegmentImage
 from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
 from zgs_ros.streaming.enrichment import Enrichment
-from zgs_ros.streaming.images import BadImage
 from zgs_ros.streaming.outputs import Outputs, make_publishers
-from zgs_ros.streaming.services import QueryTopic, ServiceError, Services
+from zgs_ros.streaming.services import QueryTopic, ServiceError, Services, outcome, submit
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
 
 if TYPE_CHECKING:
@@ -68,8 +66,6 @@ DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 DIAGNOSTICS_PERIOD = 1.0
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,51 +285,30 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             )
 
     async def _segment_image(self, request: Any, response: Any) -> Any:
-        try:
-            response.result = await self._on_stream(lambda s: s.segment_image(request.image))
-            response.success = True
-        except (BadImage, ServiceError) as error:
-            response.message = str(error)
-        return response
+        return await self._respond(response, lambda s: s.respond_to_image(request))
 
     async def _query(self, request: Any, response: Any) -> Any:
-        try:
-            found = await self._on_stream(
-                lambda s: s.query(request.text, request.max_results, request.camera)
+        return await self._respond(response, lambda s: s.respond_to_query(request))
+
+    async def _respond(self, response: Any, answer: Callable[[Services], dict[str, Any]]) -> Any:
+        """Has a response's fields made on the stream's thread, while the executor goes on."""
+        loaded = self._loaded
+        if loaded is None:
+            response.message = (
+                "the models are being loaded; ask again"
+                if self.busy
+                else f"the models are not loaded: {self._command('configure')}"
             )
-            response.camera, response.header = found.camera, found.header
-            response.segments = found.segments
+            return response
+        work = submit(loaded.stream, lambda: answer(loaded.services))
+        await finished(work, self)
+        try:
+            for name, value in outcome(work).items():
+                setattr(response, name, value)
             response.success = True
         except ServiceError as error:
             response.message = str(error)
         return response
-
-    async def _on_stream(self, answer: Callable[[Services], T]) -> T:
-        """Has a service's answer made on the stream's thread, while the executor goes on.
-
-        Raises:
-            BadImage: If the request's image is none.
-            ServiceError: If the request can't be answered.
-        """
-        loaded = self._loaded
-        if loaded is None and self.busy:
-            raise ServiceError("the models are being loaded; ask again")
-        if loaded is None:
-            raise ServiceError(f"the models are not loaded: {self._command('configure')}")
-        try:
-            work = loaded.stream.call(lambda: answer(loaded.services))
-        except RuntimeError as error:  # a transition has stopped it
-            raise ServiceError(str(error)) from None
-        await finished(work, self)
-        try:
-            return work.result()
-        except (BadImage, ServiceError):
-            raise
-        except CancelledError:
-            raise ServiceError("the node was stopped before the request was answered") from None
-        except Exception as error:
-            logger.exception("a service request failed:")
-            raise ServiceError(f"failed: {error}") from error
 
 
 def main(args: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -18,6 +19,9 @@ _LAYOUTS = {"32FC1": _METRES, "16UC1": _MILLIMETRES, "mono16": _MILLIMETRES}
 
 DEPTH_ENCODINGS = tuple(sorted(_LAYOUTS))
 """Encodings of depth images: metres (32FC1) or millimetres (16UC1, mono16)."""
+
+ALIVE_SECONDS = 1.0
+"""Depth that did not come for this long is not waited for."""
 
 STRAIGHT = ("", "plumb_bob", "rational_polynomial")
 """Distortion models whose coefficients are those of OpenCV's standard model."""
@@ -78,14 +82,21 @@ class DepthTicket:
 
     Attributes:
         stamp_ns: The image's stamp.
+        arrival: When it came in, on the monotonic clock [s].
         message: The depth image nearest to it so far, None while there is none.
     """
 
     def __init__(self, stamp_ns: int, feed: DepthFeed) -> None:
         self.stamp_ns = stamp_ns
+        self.arrival = time.monotonic()
         self.message: Any = None
         self._feed = feed
         self._gap_ns: float = np.inf
+
+    def wait(self) -> Any:
+        """The depth image; waits for one that may still come, see `DepthFeed.wait`."""
+        self._feed.wait(self)
+        return self.message
 
     @property
     def info(self) -> Any:
@@ -102,8 +113,8 @@ class DepthTicket:
 class DepthFeed:
     """The depth images of one camera, each handed to the images that it belongs to.
 
-    Nothing waits: depth may come before its image, or while the image is in work; what comes later
-    is not used. Held are the newest depth image, and one for every image that is still on its way.
+    Depth may come before its image, or while the image is in work; what comes later is not used.
+    Held are the newest depth image, and one for every image that is still on its way.
 
     Args:
         slop: Seconds by which the stamps of an image and its depth may differ.
@@ -112,14 +123,15 @@ class DepthFeed:
     def __init__(self, slop: float) -> None:
         self.slop = slop
         self.info: Any = None
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._last_offer = -np.inf
         self._newest: tuple[Any, int] | None = None
         self._waiting: weakref.WeakSet[DepthTicket] = weakref.WeakSet()
 
     def expect(self, header: Any) -> DepthTicket:
         """A ticket for the depth of an image that came in."""
         ticket = DepthTicket(stamp_ns(header), self)
-        with self._lock:
+        with self._changed:
             if self._newest:
                 ticket.consider(*self._newest, self.slop * 1e9)
             self._waiting.add(ticket)
@@ -133,10 +145,26 @@ class DepthFeed:
             stamp: Stamp [ns] of the image that it belongs to, by default its own.
         """
         stamp = stamp_ns(message.header) if stamp is None else stamp
-        with self._lock:
+        with self._changed:
             self._newest = (message, stamp)
+            self._last_offer = time.monotonic()
+            self._changed.notify_all()
             for ticket in self._waiting:
                 ticket.consider(message, stamp, self.slop * 1e9)
+
+    def wait(self, ticket: DepthTicket) -> None:
+        """Waits for the depth of an image, while there can be one.
+
+        Its stamp may be later than the image's by the slop, and so may the depth itself; where
+        depth stopped coming at all, nothing is waited for.
+        """
+        with self._changed:
+            while ticket.message is None:
+                now = time.monotonic()
+                left = ticket.arrival + self.slop - now
+                if left <= 0 or now - self._last_offer > ALIVE_SECONDS:
+                    return
+                self._changed.wait(left)
 
     def offer_info(self, message: Any) -> None:
         """Takes in a sensor_msgs/CameraInfo; the latest one counts."""

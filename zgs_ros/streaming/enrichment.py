@@ -70,7 +70,7 @@ class Enrichment:
     def _locate(self, result: Result) -> Segmentation:
         """Places the segments; without usable depth they come as they are."""
         assert result.depth is not None
-        message, info = result.depth.message, result.depth.info
+        message, info = result.depth.wait(), result.depth.info
         if message is None or info is None:
             missing = "depth image" if message is None else "camera_info"
             slop = self.settings.depth.slop

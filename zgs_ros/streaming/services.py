@@ -7,19 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label, Segment, Segmentation
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.images import decode_image
+from zgs_ros.streaming.images import BadImage, decode_image
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.outputs import Publisher
 from zgs_ros.streaming.stream import Result, SegmentationStream
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class ServiceError(ValueError):
@@ -121,6 +123,23 @@ class Services:
         header, _ = self._latest[best]
         return Found(best, header, [messages.segment(self._factory, one) for one in found])
 
+    def respond_to_query(self, request: Any) -> dict[str, Any]:
+        """Fields of a QuerySegments response to its request.
+
+        Raises:
+            ServiceError: See `query`.
+        """
+        found = self.query(request.text, request.max_results, request.camera)
+        return {"camera": found.camera, "header": found.header, "segments": found.segments}
+
+    def respond_to_image(self, request: Any) -> dict[str, Any]:
+        """Fields of a SegmentImage response to its request.
+
+        Raises:
+            BadImage: If the message is no image.
+        """
+        return {"result": self.segment_image(request.image)}
+
     def answer(self, query: Any) -> Any:
         """zgs_ros/QueryResult of a zgs_ros/Query, whatever is wrong with it."""
         create = self._factory.create
@@ -169,22 +188,43 @@ class QueryTopic:
 
     def __call__(self, query: Any) -> None:
         """Has a zgs_ros/Query answered; does not wait for it."""
-        try:
-            work = self._stream.call(lambda: self._services.answer(query))
-        except RuntimeError as error:
-            self._publisher.publish(self._services.refuse(query, str(error)))
-            return
+        work = submit(self._stream, lambda: self._services.answer(query))
         work.add_done_callback(lambda done: self._publish(query, done))
 
     def _publish(self, query: Any, done: Future[Any]) -> None:
         try:
-            answer = done.result()
-        except CancelledError:
-            answer = self._services.refuse(query, "the node was stopped before it was answered")
-        except Exception as error:
-            logger.exception("a query failed:")
-            answer = self._services.refuse(query, f"failed: {error}")
-        self._publisher.publish(answer)
+            self._publisher.publish(outcome(done))
+        except ServiceError as error:
+            self._publisher.publish(self._services.refuse(query, str(error)))
+
+
+def submit(stream: SegmentationStream, function: Callable[[], T]) -> Future[T]:
+    """Has work done on the stream's thread; where it takes none, that is the `outcome`."""
+    try:
+        return stream.call(function)
+    except RuntimeError as error:
+        refused: Future[T] = Future()
+        refused.set_exception(ServiceError(str(error)))
+        return refused
+
+
+def outcome(done: Future[T]) -> T:
+    """What came out of work on the stream's thread.
+
+    Raises:
+        ServiceError: Whatever went wrong; the text is for who asked.
+    """
+    try:
+        return done.result()
+    except ServiceError:
+        raise
+    except BadImage as error:
+        raise ServiceError(str(error)) from error
+    except CancelledError:
+        raise ServiceError("the node was stopped before the request was answered") from None
+    except Exception as error:
+        logger.exception("a request failed:")
+        raise ServiceError(f"failed: {error}") from error
 
 
 def _ranked(segmentation: Segmentation, wanted: NDArray[np.float32]) -> list[Segment]:
