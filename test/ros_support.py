@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,9 @@ ROOT = Path(__file__).parents[1]
 CLIENT = Path(__file__).with_name("ros_client.py")
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 DOMAINS = range(70, 100)
+DAEMON_PORT = 11511
+"""Of the daemon of ros2 in domain 0, see ros2cli.daemon."""
+
 SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "launch", "config", "zgs_ros")
 SOURCES += ("scripts/zgs.in", "scripts/zgs_node.in")
 
@@ -187,9 +191,20 @@ def own_domain() -> Iterator[int]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            yield domain
-            return
+            if _is_free(DAEMON_PORT + domain):
+                yield domain
+                return
     raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
+
+
+def _is_free(port: int) -> bool:
+    """Whether the daemon of ros2 can listen there; not yet where one has just ended."""
+    with socket.socket() as trial:
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _is_sourced() -> bool:
