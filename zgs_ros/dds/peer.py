@@ -187,7 +187,8 @@ class Peer:
         def handle(request: Any, reply: Callable[[Any], None]) -> None:
             def finish(done: Future[dict[str, Any]]) -> None:
                 try:
-                    fields = {"success": True, **outcome(done)}
+                    answer: dict[str, Any] = outcome(done)
+                    fields = {"success": True, **answer}
                 except ServiceError as error:
                     fields = {"message": str(error)}
                 reply(self.node.types.create_partly(f"{kind}_Response", **fields))

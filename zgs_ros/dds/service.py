@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cyclonedds.pub import DataWriter
@@ -51,8 +52,8 @@ class Service:
         name: str,
         type_name: str,
         types: TypeSupport,
-        reader: DataReader,
-        writer: DataWriter,
+        reader: DataReader[Any],
+        writer: DataWriter[Any],
         handler: Handler,
     ) -> None:
         self.name = name
@@ -69,7 +70,7 @@ class Service:
             try:
                 identity, body = split_request(cdr)
                 request = self._types.deserialize(body, f"{self._type_name}_Request")
-                self._handler(request, lambda response, to=identity: self._reply(to, response))
+                self._handler(request, partial(self._reply, identity))
             except Exception as error:
                 text = f"{self.name}: a request is left out: {error}"
                 self._log.log(logging.ERROR, "request", text, exc_info=True)

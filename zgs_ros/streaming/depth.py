@@ -54,8 +54,8 @@ def decode_depth(message: Any) -> NDArray[np.float32]:
     row = int(message.width) * layout.depth
     values = np.ascontiguousarray(rows[:, :row]).view(kind)
     if layout is _METRES:
-        return values.astype(np.float32, copy=False)
-    return values * np.float32(0.001)
+        return np.asarray(values, np.float32)
+    return np.asarray(values * np.float32(0.001), np.float32)
 
 
 def read_camera(info: Any) -> PinholeCamera:
