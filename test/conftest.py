@@ -30,11 +30,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def ros_workspace(pytestconfig: pytest.Config) -> Path:
+def ros_workspace(pytestconfig: pytest.Config) -> Iterator[Path]:
     """Workspace with this package, built with colcon and kept from run to run."""
     if problem := ros_support.find_problem():
         pytest.skip(problem)
-    return ros_support.build_workspace(Path(pytestconfig.cache.mkdir("ros_workspace")))
+    folder = pytestconfig.rootpath / ".pytest_cache" / "d" / "ros_workspace"
+    with ros_support.built_workspace(folder) as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="module", params=ros_support.RMWS)

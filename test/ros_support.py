@@ -61,37 +61,57 @@ def ros_environment(workspace: Path | None = None, rmw: str = RMWS[0]) -> dict[s
     }
 
 
-def build_workspace(folder: Path) -> Path:
-    """Builds this package with colcon where its sources changed; returns the folder.
+@contextmanager
+def built_workspace(folder: Path) -> Iterator[Path]:
+    """A workspace with this package as its sources are now, built with colcon where it is not yet.
+
+    Every state of the sources has an install space of its own, so that a run of the tests is not
+    disturbed by another one that builds a later state; those that nobody uses any more are removed.
 
     Args:
-        folder: Where build and install spaces are kept from one run to the next.
+        folder: Where they are kept from one run to the next.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    built = folder / "sources.sha256"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        digest = _digest()
-        if not built.is_file() or built.read_text() != digest:
-            shutil.rmtree(folder / "install", ignore_errors=True)
-            command = [sys.executable, "-m", "colcon", "--log-base", "log", "build"]
-            command += [
-                "--paths",
-                str(ROOT),
-                "--cmake-args",
-                f"-DPython3_EXECUTABLE={sys.executable}",
-            ]
-            subprocess.run(command, cwd=folder, env=ros_environment(), check=True, timeout=1800)
-            built.write_text(digest)
-    _sourced.cache_clear()
-    return folder
+    with ExitStack() as open_files:
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            workspace = folder / _digest()[:16]
+            workspace.mkdir(exist_ok=True)
+            fcntl.flock(open_files.enter_context(_in_use(workspace).open("w")), fcntl.LOCK_SH)
+            if not (workspace / "built").is_file():
+                _build(workspace, folder / "build")
+                (workspace / "built").touch()
+            for other in folder.glob("*/in_use"):
+                if other.parent != workspace:
+                    _remove_unless_used(other.parent)
+        yield workspace
+
+
+def _build(workspace: Path, build: Path) -> None:
+    shutil.rmtree(workspace / "install", ignore_errors=True)
+    command = [sys.executable, "-m", "colcon", "--log-base", "log", "build"]
+    command += ["--paths", str(ROOT), "--build-base", str(build)]
+    # The install space is another one each time, which colcon does not look at.
+    command += ["--cmake-force-configure", "--cmake-args", f"-DPython3_EXECUTABLE={sys.executable}"]
+    subprocess.run(command, cwd=workspace, env=ros_environment(), check=True, timeout=1800)
+
+
+def _in_use(workspace: Path) -> Path:
+    """A file that is locked by every run of the tests that uses a workspace."""
+    return workspace / "in_use"
+
+
+def _remove_unless_used(workspace: Path) -> None:
+    with _in_use(workspace).open("w") as lock, suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(workspace)
 
 
 class Ros:
     """A workspace under one middleware, on a domain of its own; for a `with` block.
 
     Args:
-        workspace: What `build_workspace` returned.
+        workspace: What `built_workspace` gave.
         rmw: Name of the middleware.
         folder: For the output of processes.
     """
