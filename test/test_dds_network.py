@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dds_support import DOMAIN
 
-from zgs_ros.dds import types
+from zgs_ros import message_types
 from zgs_ros.dds.network import Network, NetworkError, socket_buffer_warning
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.raw import DdsError
@@ -161,7 +161,7 @@ def test_the_distribution_decides_the_length_of_a_gid(distro: str, length: int) 
     assert TypeSupport(distro).array_length("rmw_dds_common/msg/Gid", "data") == length
 
 
-@pytest.mark.parametrize("distro", sorted(types.DISTROS))
+@pytest.mark.parametrize("distro", sorted(message_types.DISTROS))
 def test_a_node_works_with_every_distribution(distro: str) -> None:
     with Node("node", network=Network(DOMAIN, loopback_only=True), distro=distro) as node:
         node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
@@ -184,7 +184,8 @@ def test_type_hashes_are_those_of_ros() -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from zgs_ros.dds.types import TypeSupport, message_definitions
+from zgs_ros.dds.types import TypeSupport
+from zgs_ros.message_types import message_definitions
 print(message_definitions()[0].parent)
 TypeSupport("jazzy").idl_type("zgs_ros/msg/SegmentArray")
 """
@@ -234,7 +235,7 @@ def test_message_definitions_are_found(
 
 def _copy_package(source: Path, target: Path) -> None:
     """The part of the package that the test imports, as an install would copy it."""
-    for name in ("__init__.py", "dds/__init__.py", "dds/types.py"):
+    for name in ("__init__.py", "message_types.py", "dds/__init__.py", "dds/types.py"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((source / name).read_bytes())
 

@@ -15,7 +15,8 @@ from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import SERVICE, Node
 from zgs_ros.dds.service import join_reply, service_id, split_request
-from zgs_ros.dds.types import DISTROS, TypeSupport
+from zgs_ros.dds.types import TypeSupport
+from zgs_ros.message_types import DISTROS
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
