@@ -15,11 +15,12 @@ from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
 from PIL import Image as Pillow
 from rich.console import Console
 
+from zgs_ros.dds.following import NodeState
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.recording import Frame, Recorder
 from zgs_ros.dds.table import Display
-from zgs_ros.dds.watch import NodeState, NoResult, WatchOptions, run
+from zgs_ros.dds.watch import NoResult, WatchOptions, run
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
 Eventually = Callable[..., None]

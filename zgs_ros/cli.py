@@ -208,6 +208,36 @@ def watch(
 
 
 @app.command()
+def view(
+    node: Annotated[str, typer.Option(help="Full name of the node to show.")] = "/zgs",
+    address: Annotated[
+        str,
+        typer.Option(
+            help="IP address to listen at; 0.0.0.0 lets everybody on the network look, without a "
+            "password."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port, 0 for any.")] = 8088,
+    domain: Domain = None,
+    local: Local = False,
+    distro: Distro = None,
+) -> None:
+    """Show a node's results, its health and answers to queries as a page in the browser."""
+    with command():
+        from zgs_ros.dds import view
+
+        view.run(
+            view.ViewOptions(
+                network=_network(domain, local),
+                node=node,
+                address=address,
+                port=port,
+                distro=distro,
+            )
+        )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for pictures, segments.jsonl and logs.")] = Path(
         "out/demo"

@@ -149,11 +149,12 @@ def parse_segment_array(message: Any) -> Segmentation:
     order = ">u2" if picture.is_bigendian else "<u2"
     rows = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.step)
     labels = np.ascontiguousarray(rows[:, : 2 * picture.width]).view(order)
-    segments = tuple(_parse_segment(entry) for entry in message.segments)
+    segments = tuple(parse_segment(entry) for entry in message.segments)
     return Segmentation(labels.astype(np.uint16, copy=False), segments, message.model)
 
 
-def _parse_segment(message: Any) -> Segment:
+def parse_segment(message: Any) -> Segment:
+    """A zgs_ros/Segment back to a `Segment`."""
     best = [Label(message.label, message.score)] if message.label else []
     roi, place, extent = message.roi, message.position, message.size
     placement = Placement((place.x, place.y, place.z), (extent.x, extent.y, extent.z))
