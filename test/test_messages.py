@@ -266,7 +266,7 @@ def test_topics_are_named_after_their_camera(camera: str, names: list[str]) -> N
         asked.append((topic, kind))
         return Topic(0)
 
-    make_publishers(camera, create)
+    make_publishers(camera, create, NODE_SETTINGS)
     assert [topic for topic, _ in asked] == names
     assert [kind for _, kind in asked] == [kind for _, kind in TOPICS.values()]
 

@@ -24,6 +24,7 @@ LIVE: dict[str, Any] = {"live": True}
 
 
 RESERVED = ("segments", "label_image", "overlay", "markers", "query", "segment_image")
+RESERVED += ("detections", "detections_3d")
 """Topics and services of the node, which can't be names of cameras."""
 
 
@@ -326,6 +327,11 @@ class NodeSettings(SegmenterSettings):
     )
     publish_embeddings: bool = Field(
         True, description="Whether messages carry the segments' embeddings.", json_schema_extra=LIVE
+    )
+    publish_detections: bool = Field(
+        False,
+        description="Whether results are published as vision_msgs too: detections, and with depth "
+        "detections_3d.",
     )
     overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE

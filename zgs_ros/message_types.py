@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from zgs_ros import vision_msgs
+
 DISTROS = {
     "humble": Stores.ROS2_HUMBLE,
     "iron": Stores.ROS2_IRON,
@@ -50,6 +52,8 @@ class MessageTypes:
                 f"ROS distribution {distro!r} is not known (allowed: {', '.join(DISTROS)})"
             )
         self._store = get_typestore(DISTROS[distro])
+        for name, fields in vision_msgs.DEFINITIONS.items():
+            self._store.register(get_types_from_msg(fields, f"vision_msgs/msg/{name}"))
         for path in message_definitions():
             self._store.register(get_types_from_msg(path.read_text(), f"zgs_ros/msg/{path.stem}"))
         for path in service_definitions():
@@ -92,6 +96,10 @@ class MessageTypes:
     def type_hash(self, type_name: str) -> str:
         """The hash that ROS compares types by, ``RIHS01_...``."""
         return self._store.hash_rihs01(type_name)
+
+    def knows(self, type_name: str) -> bool:
+        """Whether it is a type of the distribution or of this package."""
+        return type_name in self._store.types
 
     def definition(self, type_name: str) -> str:
         """The text that bags describe a type by: its fields, then those of the types in it."""

@@ -283,7 +283,9 @@ def _spin(peer: Peer) -> None:
 
 
 def _outputs(node: Node, settings: NodeSettings) -> Outputs:
-    cameras = {name: make_publishers(name, node.create_publisher) for name in settings.cameras}
+    cameras = {
+        name: make_publishers(name, node.create_publisher, settings) for name in settings.cameras
+    }
     diagnostics = node.create_publisher(
         "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", QosProfile(depth=10)
     )

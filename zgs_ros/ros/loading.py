@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +30,9 @@ def load_models(settings: NodeSettings) -> Segmenter:
     """Loads the models.
 
     Raises:
-        CannotLoad: If they can't be loaded; the message says what to do.
+        CannotLoad: If they, or messages that are wanted, can't be loaded; the message says what to do.
     """
+    _check_messages(settings)
     try:
         # Here because torch takes seconds to import: until it is needed the node is light, and a
         # misspelt parameter is reported at once.
@@ -42,6 +45,15 @@ def load_models(settings: NodeSettings) -> Segmenter:
         return load_segmenter(settings)
     except (ModelError, VocabularyError) as error:
         raise CannotLoad(str(error)) from error
+
+
+def _check_messages(settings: NodeSettings) -> None:
+    if settings.publish_detections and importlib.util.find_spec("vision_msgs") is None:
+        distro = os.environ.get("ROS_DISTRO", "<distro>")
+        raise CannotLoad(
+            "publish_detections needs the package vision_msgs: sudo apt install "
+            f"ros-{distro}-vision-msgs"
+        )
 
 
 def choose_decode() -> Callable[[Any], NDArray[np.uint8]]:

@@ -202,7 +202,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             publishers.append(self._publisher(topic, type_name))
             return publishers[-1]
 
-        cameras = {name: make_publishers(name, publisher) for name in settings.cameras}
+        cameras = {name: make_publishers(name, publisher, settings) for name in settings.cameras}
         outputs = Outputs(factory, cameras, self._diagnostics, settings)
         services = Services(segmenter, factory, self._decode)
         enrichment = Enrichment(settings, self)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.detections import detection2d_array, detection3d_array
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
@@ -36,11 +37,13 @@ class Publishers:
     overlay: Publisher
     overlay_compressed: Publisher
     markers: Publisher
+    detections: Publisher | None = None
+    detections_3d: Publisher | None = None
 
     def subscription_count(self) -> int:
         """How many subscriptions are matched now, on all of them."""
-        topics = (getattr(self, name) for name in TOPICS)
-        return sum(topic.subscription_count() for topic in topics)
+        topics = (getattr(self, name) for name in (*TOPICS, *DETECTION_TOPICS))
+        return sum(topic.subscription_count() for topic in topics if topic)
 
 
 TOPICS = {
@@ -53,16 +56,31 @@ TOPICS = {
 """Topic and type of each publisher, by its name in `Publishers`."""
 
 
-def make_publishers(camera: str, create: Callable[[str, str], Publisher]) -> Publishers:
+DETECTION_TOPICS = {
+    "detections": ("detections", "vision_msgs/msg/Detection2DArray"),
+    "detections_3d": ("detections_3d", "vision_msgs/msg/Detection3DArray"),
+}
+"""Likewise, of those that there are with `NodeSettings.publish_detections`; the second with depth."""
+
+
+def make_publishers(
+    camera: str, create: Callable[[str, str], Publisher], settings: NodeSettings
+) -> Publishers:
     """The publishers of a camera's results.
 
     Args:
         camera: Its name, "" for the only one: ``~/segments``, or ``~/front/segments``.
         create: Makes one of a topic's name and type.
+        settings: Tell which are wanted.
     """
     prefix = f"~/{camera}" if camera else "~"
+    topics = dict(TOPICS)
+    if settings.publish_detections:
+        topics.update(DETECTION_TOPICS)
+        if not settings.depth.enabled:
+            del topics["detections_3d"]
     return Publishers(
-        **{name: create(f"{prefix}/{topic}", kind) for name, (topic, kind) in TOPICS.items()}
+        **{name: create(f"{prefix}/{topic}", kind) for name, (topic, kind) in topics.items()}
     )
 
 
@@ -111,6 +129,10 @@ class Outputs:
             to.label_image.publish(messages.label_image(factory, header, segmentation))
         if result.depth and to.markers.subscription_count():
             to.markers.publish(marker_array(factory, header, segmentation))
+        if to.detections and to.detections.subscription_count():
+            to.detections.publish(detection2d_array(factory, header, segmentation))
+        if to.detections_3d and to.detections_3d.subscription_count():
+            to.detections_3d.publish(detection3d_array(factory, header, segmentation))
         raw, compressed = (
             to.overlay.subscription_count(),
             to.overlay_compressed.subscription_count(),
