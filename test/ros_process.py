@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -18,6 +18,14 @@ PATIENCE = 300.0
 """Seconds after which a test gives up: only a failure takes as long, on however slow a machine."""
 
 ANSWER = "answer: "
+
+
+class Usage(NamedTuple):
+    """What processes hold: resident bytes, threads and file descriptors."""
+
+    memory: int
+    threads: int
+    files: int
 
 
 class Process:
@@ -50,8 +58,18 @@ class Process:
     @property
     def memory(self) -> int:
         """Resident bytes of it and the processes that it started."""
-        family = psutil.Process(self._process.pid)
-        return sum(p.memory_info().rss for p in [family, *family.children(recursive=True)])
+        return self.usage.memory
+
+    @property
+    def usage(self) -> Usage:
+        """What it and the processes that it started hold, as /proc tells."""
+        first = psutil.Process(self._process.pid)
+        family = [first, *first.children(recursive=True)]
+        return Usage(
+            sum(process.memory_info().rss for process in family),
+            sum(process.num_threads() for process in family),
+            sum(process.num_fds() for process in family),
+        )
 
     def has_ended(self) -> bool:
         """Whether it ended, by itself or not."""

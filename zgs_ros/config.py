@@ -325,6 +325,12 @@ class NodeSettings(SegmenterSettings):
     lazy: bool = Field(
         True, description="Whether to rest while nobody subscribes.", json_schema_extra=LIVE
     )
+    keep_models: bool = Field(
+        True,
+        description="Whether a deactivated node keeps its models, ready to go on at once; otherwise "
+        "it frees them and what they hold of the GPU, and activating it loads them again.",
+        json_schema_extra=LIVE,
+    )
     publish_embeddings: bool = Field(
         True, description="Whether messages carry the segments' embeddings.", json_schema_extra=LIVE
     )

@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -33,16 +34,13 @@ from zgs_ros.ros.inputs import CameraSubscriptions
 from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.parameters import change_settings, declare_settings
-from zgs_ros.ros.transitions import Transitions, finished
+from zgs_ros.ros.transitions import Transitions, finished, reported
 from zgs_ros.srv import QuerySegments, SegmentImage
 from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.outputs import Outputs, make_publishers
 from zgs_ros.streaming.services import QueryTopic, ServiceError, Services, outcome, submit
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
-
-if TYPE_CHECKING:
-    from zgs_ros.segmenter import Segmenter
 
 RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -70,15 +68,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    """What lives from configure to cleanup."""
+    """What lives from configure to cleanup; `release` ends it."""
 
-    segmenter: Segmenter
+    facts: dict[str, str]
     stream: SegmentationStream
     enrichment: Enrichment
     outputs: Outputs
     services: Services
-    publishers: tuple[RclpyPublisher, ...]
-    queries: Any
+    release: ExitStack
 
 
 class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no types
@@ -100,6 +97,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._diagnostics = self._publisher("/diagnostics", DIAGNOSTICS)
         self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
         self._loaded: _Loaded | None = None
+        self._loading_transition = "configure"
         self._cameras: tuple[CameraSubscriptions, ...] = ()
         # A group of their own: a request that waits for the stream must not hold up the node, and
         # further requests wait in the middleware's bounded queue.
@@ -130,77 +128,94 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
 
         self._transitions.run(configure_and_activate)
 
+    @reported
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the models and starts the thread that owns them."""
-        logger.info("loading the models of profile %r", self._settings.profile)
-        try:
-            loaded = self._load()
-        except CannotLoad as error:
-            retry = self._command("configure")
-            logger.error("can't be configured: %s. Put that right, then: %s", error, retry)
-            return FAILURE
-        except Exception:
-            logger.exception("can't be configured:")
-            return FAILURE
-        loaded.stream.start()
-        with self._changing:
-            self._loaded = loaded
-            self._apply_settings()
-        logger.info("ready with %s on %s", loaded.segmenter.model, loaded.segmenter.device)
-        return SUCCESS
+        return self._bring_in()
 
+    @reported
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes to the cameras."""
-        assert self._loaded is not None, "only a configured node is activated"
+        """Subscribes to the cameras; loads the models where deactivating freed them."""
+        if self._loaded is None and self._bring_in() != SUCCESS:
+            return FAILURE
+        assert self._loaded is not None
         for name in self._settings.cameras:
             camera = CameraSubscriptions(self, name, self._loaded.stream, self._settings)
             self._cameras = (*self._cameras, camera)
         logger.info("listens to %s", self._camera_topics())
         return SUCCESS
 
+    @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and drops what waits; the services go on."""
+        """Unsubscribes and drops what waits; the services go on, unless the models are freed."""
+        if not self._settings.keep_models:
+            self.free()
+            self._loading_transition = "activate"
+            return SUCCESS
         self._unsubscribe()
         if self._loaded:
             self._loaded.stream.stop()
             self._loaded.stream.start()
         return SUCCESS
 
+    @reported
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the models."""
         self.free()
         return SUCCESS
 
+    @reported
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the models, from any state."""
         self.free()
         return SUCCESS
 
+    @reported
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Goes back to unconfigured."""
+        """Frees what there is and goes back to unconfigured, from where it can be configured again."""
         self.free()
+        logger.warning("back to unconfigured; to try again: %s", self._command("configure"))
         return SUCCESS
 
     def free(self) -> None:
         """Stops the stream and frees the models; does nothing where none are loaded."""
         self._unsubscribe()
+        self._loading_transition = "configure"
         loaded, self._loaded = self._loaded, None
         if loaded:
-            loaded.stream.stop()
-            loaded.segmenter.close()
-            self.destroy_subscription(loaded.queries)
-            for publisher in loaded.publishers:
-                publisher.destroy(self)
+            loaded.release.close()
 
-    def _load(self) -> _Loaded:
+    def _bring_in(self) -> TransitionCallbackReturn:
+        """Loads the models; where that fails, says why and what to do."""
+        logger.info("loading the models of profile %r", self._settings.profile)
+        transition = self._loading_transition
+        try:
+            with ExitStack() as undo:
+                loaded = self._load(undo)
+        except CannotLoad as error:
+            retry = self._command(transition)
+            logger.error("can't be %sd: %s. Put that right, then: %s", transition, error, retry)
+            return FAILURE
+        except Exception:
+            logger.exception("can't be %sd:", transition)
+            return FAILURE
+        with self._changing:
+            self._loaded = loaded
+            self._apply_settings()
+        logger.info("ready with %s on %s", loaded.facts["model"], loaded.facts["device"])
+        return SUCCESS
+
+    def _load(self, undo: ExitStack) -> _Loaded:
+        """Loads and makes everything; what frees it goes to `undo` until all of it is there."""
         settings, factory = self._settings, RclpyMessages()
         self._decode = self._decode or choose_decode()
         segmenter = load_models(settings)
-        publishers: list[RclpyPublisher] = []
+        undo.callback(segmenter.close)
 
         def publisher(topic: str, type_name: str) -> RclpyPublisher:
-            publishers.append(self._publisher(topic, type_name))
-            return publishers[-1]
+            made = self._publisher(topic, type_name)
+            undo.callback(made.destroy, self)
+            return made
 
         cameras = {name: make_publishers(name, publisher, settings) for name in settings.cameras}
         outputs = Outputs(factory, cameras, self._diagnostics, settings)
@@ -224,7 +239,16 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         queries = self.create_subscription(
             Query, "~/query/request", QueryTopic(stream, services, answers), QUERY_QOS
         )
-        return _Loaded(segmenter, stream, enrichment, outputs, services, tuple(publishers), queries)
+        undo.callback(self.destroy_subscription, queries)
+        stream.start()
+        undo.callback(stream.stop)
+        facts = {
+            "version": __version__,
+            "model": segmenter.model,
+            "device": segmenter.device,
+            "profile": settings.profile,
+        }
+        return _Loaded(facts, stream, enrichment, outputs, services, undo.pop_all())
 
     def _command(self, transition: str) -> str:
         return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
@@ -263,7 +287,6 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
     def _diagnose(self) -> None:
         loaded = self._loaded
         if loaded and self._cameras:
-            segmenter = loaded.segmenter
             loaded.outputs.publish_diagnostics(
                 self.now_ns(),
                 self.get_fully_qualified_name(),
@@ -272,13 +295,10 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
                     self._settings.cameras,
                     loaded.outputs.wanted(),
                     {
-                        "version": __version__,
-                        "model": segmenter.model,
-                        "device": segmenter.device,
-                        "profile": self._settings.profile,
+                        **loaded.facts,
                         "image topic": self._camera_topics(),
                         **loaded.enrichment.facts(),
-                        **memory_facts(segmenter.device),
+                        **memory_facts(loaded.facts["device"]),
                     },
                     loaded.enrichment.problems(),
                 ),
@@ -297,7 +317,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             response.message = (
                 "the models are being loaded; ask again"
                 if self.busy
-                else f"the models are not loaded: {self._command('configure')}"
+                else f"the models are not loaded: {self._command(self._loading_transition)}"
             )
             return response
         work = submit(loaded.stream, lambda: answer(loaded.services))

@@ -6,9 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import wraps
 from typing import Any, TypeVar
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 
@@ -17,6 +19,7 @@ RCLError = rclpy_implementation.RCLError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+N = TypeVar("N")
 
 
 class Transitions:
@@ -71,6 +74,22 @@ class Transitions:
             logger.warning("there is no transition %s from the present state", name)
             response.success = False
             return response
+
+
+def reported(
+    callback: Callable[[N, LifecycleState], TransitionCallbackReturn],
+) -> Callable[[N, LifecycleState], TransitionCallbackReturn]:
+    """A transition's callback that logs what it raises, which rclpy turns into an error in silence."""
+
+    @wraps(callback)
+    def report(node: N, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return callback(node, state)
+        except Exception:
+            logger.exception("%s failed:", callback.__name__)
+            return TransitionCallbackReturn.ERROR
+
+    return report
 
 
 async def finished(work: Future[Any], node: Node) -> None:
