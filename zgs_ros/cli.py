@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from zgs_ros.benchmark.command import bench
 from zgs_ros.evaluation.command import evaluate
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-NETWORK = "Network"
+NETWORK, BAGS = "Network", "Bags"
 Domain = Annotated[
     int | None,
     typer.Option(help="DDS domain; by default ROS_DOMAIN_ID.", rich_help_panel=NETWORK),
@@ -259,10 +260,18 @@ def demo(
 def label(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders of them."),
+        typer.Argument(
+            metavar="PATH", help="Image files, or folders of them; or one recorded bag."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the results.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Folder for the results; of a bag, the bag to write.",
+        ),
     ],
     params: Annotated[
         Path | None,
@@ -289,27 +298,108 @@ def label(
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Look into subfolders.")
     ] = False,
+    topics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="Image topics to label; by default the only one.",
+            rich_help_panel=BAGS,
+        ),
+    ] = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="What to write, as the node's topics are called: segments, label_image, overlay, "
+            "overlay/compressed, markers; by default segments,overlay/compressed.",
+            rich_help_panel=BAGS,
+        ),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Results per recorded second at most; 0 = every image.",
+            rich_help_panel=BAGS,
+        ),
+    ] = 0.0,
+    copy: Annotated[
+        bool,
+        typer.Option("--copy", help="Copy what was recorded along.", rich_help_panel=BAGS),
+    ] = False,
+    depth: Annotated[
+        bool | None,
+        typer.Option(
+            "--depth/--no-depth",
+            help="Read registered depth: segments get position and size.",
+            rich_help_panel=BAGS,
+        ),
+    ] = None,
+    depth_topic: Annotated[
+        str,
+        typer.Option(
+            help="Topic of the depth; by default depth/image_raw beside the image.",
+            rich_help_panel=BAGS,
+        ),
+    ] = "",
+    camera_info_topic: Annotated[
+        str,
+        typer.Option(
+            help="Topic of the camera_info; by default beside the image.", rich_help_panel=BAGS
+        ),
+    ] = "",
 ) -> None:
-    """Segment and name what image files show.
+    """Segment and name what image files or recorded bags show.
 
     For each image DIR gets an overlay (.overlay.png), a label map (.labels.png: 16 bit, 0 = none,
     otherwise the segment's id) and a description (.json). A run that was stopped goes on where it
     was when it is started again: images whose results are up to date are passed over.
 
-    Exit code: 0 when every image has its results, 1 when some could not be labelled, 2 for wrong
-    usage, 130 after Ctrl-C.
+    A bag (a rosbag2 folder, .mcap or .db3 file) becomes another one, with what the node would have
+    published: segments and overlay, with the original stamps. Of a damaged bag what can be read is
+    labelled, and what is lost is said.
+
+    Exit code: 0 when every image has its results, 1 when some could not be labelled or read, 2 for
+    wrong usage, 130 after Ctrl-C.
     """
     code = 130  # after Ctrl-C, as a shell reports it
     with command():
-        from zgs_ros.files import command as label_command
+        from zgs_ros.files.bags import is_bag
 
-        settings = node_settings(params, {"profile": profile, "device": device}, set_ or [])
-        request = label_command.LabelRequest(images, out, embeddings, overwrite, recursive)
-        code = label_command.run(request, settings)
+        flags = {"profile": profile, "device": device, "depth__enabled": depth}
+        settings = node_settings(params, flags, set_ or [])
+        for_bags = {
+            "--topics": tuple(split(topics)),
+            "--outputs": tuple(split(outputs)),
+            "--rate": rate,
+            "--copy": copy,
+            "--depth-topic": depth_topic,
+            "--camera-info-topic": camera_info_topic,
+        }
+        bags = [path for path in images if is_bag(path)]
+        if bags:
+            if len(images) > 1:
+                raise ValueError(
+                    f"{bags[0]}: is a bag; label it alone, each has an --out of its own"
+                )
+            from zgs_ros.bags import command as bag_command
+
+            what = {name[2:].replace("-", "_"): value for name, value in for_bags.items()}
+            bag = bag_command.BagRequest(images[0], out, overwrite=overwrite, **what)
+            code = bag_command.run(bag, settings)
+        else:
+            for name, value in for_bags.items():
+                if value:
+                    raise ValueError(f"{name} is for bags, and {images[0]} is none")
+            from zgs_ros.files import command as label_command
+
+            request = label_command.LabelRequest(images, out, embeddings, overwrite, recursive)
+            code = label_command.run(request, settings)
     raise SystemExit(code)
 
 
 app.command()(evaluate)
+app.command()(bench)
 
 models = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
 app.add_typer(models, name="models")
@@ -365,6 +455,11 @@ def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) 
         if params
         else make_settings(NodeSettings, values)
     )
+
+
+def split(values: list[str] | None) -> list[str]:
+    """What was given several times, or once with commas."""
+    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
 
 
 def _network(domain: int | None, local: bool) -> Any:

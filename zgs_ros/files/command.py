@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zgs_ros.config import NodeSettings, SegmenterSettings
@@ -25,9 +20,10 @@ from zgs_ros.files.labeling import (
     settings_key,
 )
 from zgs_ros.files.results import is_result
+from zgs_ros.files.terminal import INTERRUPTED, Interrupt, plain
 
-FAILED, INTERRUPTED = 1, 130
-"""Exit codes; 130 is what a shell reports for a program that Ctrl-C ended."""
+FAILED = 1
+"""Exit code where an image has no results."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
 
     def report_folder(problem: OSError) -> None:
         unlisted.append(problem)
-        console.print(f"[red]failed:[/] {_plain(problem.filename)}: {_plain(problem.strerror)}")
+        console.print(f"[red]failed:[/] {plain(problem.filename)}: {plain(problem.strerror)}")
 
     images = find_images(
         request.paths,
@@ -108,14 +104,13 @@ def _label(
     images: list[ImageFile], settings: NodeSettings, options: LabelOptions, console: Console
 ) -> tuple[list[Outcome], bool]:
     """Labels the images under a progress bar; returns their outcomes and whether Ctrl-C came."""
-    interrupt = _Interrupt(console)
+    interrupt = Interrupt(console)
     outcomes: list[Outcome] = []
 
     def load() -> SegmentsImages:
         progress.update(task, description="loading models")
-        segmenter = load_segmenter(settings)
-        interrupt.defer()
-        return segmenter
+        with interrupt.at_once():
+            return load_segmenter(settings)
 
     now = TextColumn("{task.description}")
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), now)
@@ -124,10 +119,10 @@ def _label(
             task = progress.add_task("", total=len(images))
             for outcome in label_files(images, load, options):
                 outcomes.append(outcome)
-                name = _plain(outcome.image.path)
+                name = plain(outcome.image.path)
                 progress.update(task, advance=1, description=name)
                 if outcome.state is State.FAILED:
-                    progress.console.print(f"[red]failed:[/] {name}: {_plain(outcome.problem)}")
+                    progress.console.print(f"[red]failed:[/] {name}: {plain(outcome.problem)}")
                 if interrupt.came:
                     break
     except KeyboardInterrupt:
@@ -140,12 +135,12 @@ def _report(
 ) -> int:
     counts = Counter(outcome.state for outcome in outcomes)
     parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
-    console.print(f"{', '.join(parts) or 'nothing done'}; results in {_plain(out)}")
+    console.print(f"{', '.join(parts) or 'nothing done'}; results in {plain(out)}")
     failures = [outcome for outcome in outcomes if outcome.state is State.FAILED]
     if failures:
         console.print("[red]These images have no results:[/]")
         for outcome in failures:
-            console.print(f"  {_plain(outcome.image.path)}: {_plain(outcome.problem)}")
+            console.print(f"  {plain(outcome.image.path)}: {plain(outcome.problem)}")
     if interrupted and len(outcomes) < len(images):
         console.print(
             f"Stopped after {len(outcomes)} of {len(images)} images. "
@@ -153,40 +148,3 @@ def _report(
         )
         return INTERRUPTED
     return FAILED if failures else 0
-
-
-def _plain(value: object) -> str:
-    """Text for the console: file names may hold brackets (markup) and undecodable bytes."""
-    encoding = sys.stderr.encoding or "utf-8"
-    return escape(str(value).encode(encoding, "backslashreplace").decode(encoding))
-
-
-class _Interrupt:
-    """Lets Ctrl-C wait for the image in work to be finished; a second Ctrl-C does not wait.
-
-    Until `defer` is called, while models are loaded, Ctrl-C works as ever.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.came = False
-        self._console = console
-        self._previous: Any = signal.getsignal(signal.SIGINT)
-
-    def __enter__(self) -> _Interrupt:
-        return self
-
-    def defer(self) -> None:
-        signal.signal(signal.SIGINT, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        signal.signal(signal.SIGINT, self._previous)
-        self._console.print("Stopping after this image; press Ctrl-C again to stop at once.")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        signal.signal(signal.SIGINT, self._previous)

@@ -1,0 +1,85 @@
+"""What a run has segmented so far, on disk: a run that was stopped goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from pathlib import Path
+
+from zgs_ros.bags.bag import BagError
+from zgs_ros.message_types import MessageTypes
+from zgs_ros.segmentation import Segmentation
+from zgs_ros.streaming import messages
+
+
+class Journal:
+    """Segmentations by what they were made of: an image message and the settings.
+
+    They are kept as they come from the models, before tracking. Every one survives what happens to
+    the process from then on.
+
+    Args:
+        path: The file; made if it is not there, and begun anew if it is damaged.
+        settings_key: Of the settings that images are segmented with.
+        types: To keep segmentations as messages.
+
+    Raises:
+        BagError: If another run uses it, or it can't be written.
+    """
+
+    def __init__(self, path: Path, settings_key: str, types: MessageTypes) -> None:
+        self._settings_key = settings_key.encode()
+        self._types = types
+        self._header = messages.header(types, 0)
+        try:
+            self._database = _open(path)
+        except sqlite3.OperationalError as error:
+            hint = "another run works on it" if "locked" in str(error) else str(error)
+            raise BagError(f"{path}: can't be used: {hint}") from None
+        except sqlite3.DatabaseError:
+            path.unlink()
+            self._database = _open(path)
+
+    def key(self, data: bytes) -> bytes:
+        """What the segmentation of a serialized image message is found by."""
+        return hashlib.sha256(self._settings_key + data).digest()
+
+    def recall(self, key: bytes) -> tuple[Segmentation, float] | None:
+        """A segmentation and the seconds that it took; None if it was not made yet."""
+        row = self._database.execute("SELECT data FROM results WHERE key = ?", (key,)).fetchone()
+        return self._decode(row[0]) if row else None
+
+    def remember(
+        self, key: bytes, segmentation: Segmentation, seconds: float
+    ) -> tuple[Segmentation, float]:
+        """Keeps a segmentation; returns it as `recall` will.
+
+        Both are rounded as messages are, so that going on from here changes nothing.
+        """
+        message = messages.segment_array(self._types, self._header, segmentation, seconds)
+        data = zlib.compress(self._types.serialize(message), 1)
+        self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, data))
+        return self._decode(data)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def _decode(self, data: bytes) -> tuple[Segmentation, float]:
+        message = self._types.deserialize(zlib.decompress(data), "zgs_ros/msg/SegmentArray")
+        took = message.processing_time
+        return messages.parse_segment_array(message), took.sec + took.nanosec * 1e-9
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("CREATE TABLE IF NOT EXISTS results (key BLOB PRIMARY KEY, data BLOB)")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database

@@ -1,0 +1,239 @@
+"""Labels the images of a bag, one after the other, as the live node would if it missed none."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros.bags.bag import Recorded, Storage
+from zgs_ros.bags.journal import Journal
+from zgs_ros.bags.topics import Camera
+from zgs_ros.bags.writing import BagWriter, NoPublisher
+from zgs_ros.config import NodeSettings
+from zgs_ros.message_types import MessageTypes
+from zgs_ros.segmentation import Segmentation
+from zgs_ros.streaming.depth import DepthFeed, DepthTicket
+from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.images import BadImage, decode
+from zgs_ros.streaming.outputs import TOPICS, Outputs, Publishers
+from zgs_ros.streaming.stream import Result
+
+
+class SegmentsImages(Protocol):
+    """What is needed of a `zgs_ros.segmenter.Segmenter`."""
+
+    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segments one uint8 RGB (height, width, 3) image."""
+        ...
+
+
+class State(Enum):
+    """What became of an image."""
+
+    LABELLED = "labelled"
+    RECALLED = "labelled before"
+    LEFT_OUT = "left out by --rate"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image's result.
+
+    Attributes:
+        topic: That it was recorded on.
+        time: When [ns].
+        state: What became of it.
+        problem: What went wrong, "" when nothing did.
+    """
+
+    topic: str
+    time: int
+    state: State
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of a bag.
+
+    Attributes:
+        cameras: Whose images are labelled.
+        outputs: Which of the node's topics are written, see `topics.OUTPUTS`.
+        rate: Results per second of recording and camera at most; 0 = every image.
+        copied: Topics that are copied along.
+    """
+
+    cameras: Sequence[Camera]
+    outputs: Collection[str]
+    rate: float = 0.0
+    copied: Collection[str] = ()
+
+
+class _Clock:
+    """The time of the recording; a `zgs_ros.streaming.clock.Clock`."""
+
+    def __init__(self, writer: BagWriter) -> None:
+        self._writer = writer
+
+    def now_ns(self) -> int:
+        return self._writer.time
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """An image whose depth may still come."""
+
+    camera: Camera
+    recorded: Recorded
+    message: Any
+    ticket: DepthTicket | None
+
+
+class BagLabelling:
+    """Writes what the node would publish, with the images' headers and times of recording.
+
+    Args:
+        plan: What to make.
+        settings: As the node has them.
+        types: Of the messages.
+        journal: What is segmented already.
+        writer: Where results go.
+        load: Makes the segmenter; called once, when the first image needs it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: NodeSettings,
+        types: MessageTypes,
+        journal: Journal,
+        writer: BagWriter,
+        load: Callable[[], SegmentsImages],
+    ) -> None:
+        self._plan = plan
+        self._types = types
+        self._journal = journal
+        self._writer = writer
+        self._load = load
+        self._segmenter: SegmentsImages | None = None
+        self._slots: dict[str, float] = {}
+        self._waiting: deque[_Waiting] = deque()
+        self._slop = settings.depth.slop if settings.depth.enabled else 0.0
+        self._feeds: dict[str, DepthFeed] = {}
+        self._depths: dict[str, list[DepthFeed]] = {}
+        for camera in plan.cameras if settings.depth.enabled else ():
+            self._feeds[camera.name] = feed = DepthFeed(self._slop)
+            for topic in (camera.topics.depth, camera.topics.camera_info):
+                self._depths.setdefault(topic, []).append(feed)
+        self._images = {camera.topics.image: camera for camera in plan.cameras}
+        self._enrichment = Enrichment(settings, _Clock(writer))
+        cameras = {camera.name: self._publishers(camera) for camera in plan.cameras}
+        self._outputs = Outputs(types, cameras, NoPublisher(), settings)
+
+    def run(self, bag: Storage) -> Iterator[Outcome]:
+        """Labels a bag; between two outcomes nothing is half done.
+
+        Raises:
+            zgs_ros.bags.bag.DamagedBag: If something in it can't be read.
+        """
+        kinds = {name: topic.type for name, topic in bag.topics.items()}
+        for recorded in bag.messages({*self._images, *self._depths, *self._plan.copied}):
+            if recorded.topic in self._plan.copied:
+                self._writer.write(recorded)
+            yield from self._release(recorded.time - round(self._slop * 1e9))
+            self._take_depth(recorded, kinds)
+            if recorded.topic in self._images:
+                outcome = self._take(recorded, kinds[recorded.topic])
+                if outcome:
+                    yield outcome
+            if not self._slop:
+                yield from self._release(recorded.time)
+        yield from self._release(None)
+
+    def problems(self) -> list[str]:
+        """Why results have no places though depth is wanted."""
+        return self._enrichment.problems()
+
+    def _publishers(self, camera: Camera) -> Publishers:
+        def create(topic: str, kind: str) -> Any:
+            if topic not in self._plan.outputs:
+                return NoPublisher()
+            return self._writer.create_publisher(camera.output(topic), kind)
+
+        return Publishers(**{name: create(*about) for name, about in TOPICS.items()})
+
+    def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
+        for feed in self._depths.get(recorded.topic, ()):
+            kind = kinds[recorded.topic]
+            try:
+                message = self._types.deserialize(recorded.data, kind)
+            except Exception:  # its images will be without depth, which is counted
+                continue
+            (feed.offer_info if kind.endswith("/CameraInfo") else feed.offer)(message)
+
+    def _take(self, recorded: Recorded, kind: str) -> Outcome | None:
+        """Lets an image wait for its turn; the outcome of one that needs not."""
+        camera = self._images[recorded.topic]
+        if self._plan.rate:
+            slot = recorded.time * 1e-9 * self._plan.rate // 1
+            if self._slots.get(camera.name) == slot:
+                return Outcome(recorded.topic, recorded.time, State.LEFT_OUT)
+            self._slots[camera.name] = slot
+        try:
+            message = self._types.deserialize(recorded.data, kind)
+        except (
+            Exception
+        ) as error:  # whatever the decoder stumbles over in bytes that are no message
+            return _failed(recorded, f"is no {kind}: {error or type(error).__name__}")
+        feed = self._feeds.get(camera.name)
+        ticket = feed.expect(message.header) if feed else None
+        self._waiting.append(_Waiting(camera, recorded, message, ticket))
+        return None
+
+    def _release(self, until: int | None) -> Iterator[Outcome]:
+        """Labels the images that were recorded until a time; of a bag that begins again, all."""
+        while self._waiting and (until is None or self._is_due(until)):
+            yield self._label(self._waiting.popleft())
+
+    def _is_due(self, until: int) -> bool:
+        time_ = self._waiting[0].recorded.time
+        return time_ <= until or time_ > until + round(2 * self._slop * 1e9)
+
+    def _label(self, image: _Waiting) -> Outcome:
+        recorded, header = image.recorded, image.message.header
+        self._writer.time = recorded.time
+        try:
+            pixels = decode(image.message)
+        except BadImage as error:
+            return _failed(recorded, str(error))
+        key = self._journal.key(recorded.data)
+        seen, state = self._journal.recall(key), State.RECALLED
+        if seen is None:
+            if self._segmenter is None:
+                self._segmenter = self._load()
+            began = time.perf_counter()
+            try:
+                segmentation = self._segmenter.segment(pixels)
+            except Exception as error:  # whatever it is, it need not happen to the other images
+                return _failed(recorded, f"segmenting failed: {type(error).__name__}: {error}")
+            seconds = time.perf_counter() - began
+            seen, state = self._journal.remember(key, segmentation, seconds), State.LABELLED
+        result = Result(image.camera.name, header, pixels, *seen, image.ticket)
+        try:
+            result = self._enrichment(result)
+        except Exception as error:
+            return _failed(recorded, f"tracking or placing failed: {type(error).__name__}: {error}")
+        self._outputs.publish(result)
+        return Outcome(recorded.topic, recorded.time, state)
+
+
+def _failed(recorded: Recorded, problem: str) -> Outcome:
+    return Outcome(recorded.topic, recorded.time, State.FAILED, problem)

@@ -1,0 +1,104 @@
+"""Which topics of a bag are labelled, and under which names the results go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from zgs_ros.bags.bag import BagError, Topic
+from zgs_ros.streaming.outputs import TOPICS
+from zgs_ros.streaming.topics import InputTopics, input_topics
+
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+COMPRESSED = "/compressed"
+NODE = "zgs"
+OUTPUTS = tuple(topic for topic, _ in TOPICS.values())
+"""What can be written, as the node calls it."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A topic that is labelled.
+
+    Attributes:
+        name: In the results' topics, "" for the only one.
+        topics: Where its messages are.
+    """
+
+    name: str
+    topics: InputTopics
+
+    def output(self, topic: str) -> str:
+        """Full name of a result's topic, as the node has it: ``/zgs/segments``."""
+        return "/" + "/".join(filter(None, (NODE, self.name, topic)))
+
+
+def choose_cameras(
+    topics: Mapping[str, Topic],
+    wanted: Sequence[str],
+    names: Sequence[str] = ("",),
+    depth: str = "",
+    camera_info: str = "",
+) -> list[Camera]:
+    """The cameras whose images are labelled.
+
+    Args:
+        topics: What the bag has.
+        wanted: Image topics; none where the bag's only one is meant.
+        names: Names of the cameras in the order of `wanted`; where their number is another, the
+            names are made of the topics.
+        depth: Topic of the depth, with ``{camera}`` for the name, as `input_topics` has it.
+        camera_info: Likewise.
+
+    Raises:
+        BagError: If a topic is not there, holds no images, or has to be chosen.
+    """
+    images = {name: topic for name, topic in topics.items() if topic.type in IMAGES}
+    if not images:
+        raise BagError(f"the bag has no images; its topics are {_listed(topics) or 'none'}")
+    if not wanted:
+        likely = [name for name in images if "depth" not in name.lower()]
+        if len(likely) != 1:
+            raise BagError(f"choose what to label by --topics: the bag has {_listed(images)}")
+        wanted = likely
+    for name in wanted:
+        if name not in images:
+            problem = f"holds {topics[name].type}" if name in topics else "is not in the bag"
+            raise BagError(f"--topics {name}: {problem}; it has images on {_listed(images)}")
+        if not images[name].is_cdr:
+            raise BagError(f"--topics {name}: is not serialized as CDR, which alone is understood")
+    wanted = list(dict.fromkeys(wanted))
+    if len(names) != len(wanted):
+        names = _names(wanted)
+    input_topics(names, "", depth, camera_info)  # refuses one depth for several cameras
+    cameras = []
+    for camera, topic in zip(names, wanted, strict=True):
+        beside = topic.removesuffix(COMPRESSED)
+        inputs = input_topics([camera], beside, depth, camera_info)[camera]
+        cameras.append(Camera(camera, replace(inputs, image=topic)))
+    return cameras
+
+
+def _names(topics: Sequence[str]) -> list[str]:
+    """Names for cameras: what their topics don't have in common, ``/front/image_raw`` is front."""
+    if len(topics) == 1:
+        return [""]
+    parts = [topic.removesuffix(COMPRESSED).strip("/").split("/") for topic in topics]
+    places = [part[:-1] for part in parts]  # the last one is what the driver calls the image
+    if len({tuple(place) for place in places}) < len(topics):
+        places = [topic.strip("/").split("/") for topic in topics]
+    while all(len(place) > 1 and place[0] == places[0][0] for place in places):
+        places = [place[1:] for place in places]
+    names = [re.sub(r"\W", "_", "_".join(place)) for place in places]
+    names = [name if re.match(r"[A-Za-z]", name) else f"camera_{name}" for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{number}" for number, name in enumerate(names, start=1)]
+    return names
+
+
+def _listed(topics: Mapping[str, Topic]) -> str:
+    return ", ".join(
+        f"{topic.name} ({topic.type}, {topic.count} messages)"
+        for topic in sorted(topics.values(), key=lambda topic: topic.name)
+    )
