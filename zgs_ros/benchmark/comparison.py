@@ -8,13 +8,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from zgs_ros.benchmark import literal
 from zgs_ros.benchmark.given import GivenSegmenter, tile_masks
 from zgs_ros.benchmark.models import Bench
-from zgs_ros.benchmark.probes import WALL, Clock, synchronise
+from zgs_ros.benchmark.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError, flatten, make_settings
 from zgs_ros.oversegmentation.tree import build_tree
 
@@ -102,7 +101,7 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     def time_both(
         step: str, literally: Callable[[], T], own: Callable[[], T]
     ) -> tuple[Ratio, T, T]:
-        measured = partial(_seconds, bench.device, clock)
+        measured = partial(timed, device=bench.device, clock=clock)
         measured(own)  # warms up
         before = [measured(own) for _ in range((repeats + 1) // 2)]
         literal_seconds, literal_result = measured(literally)
@@ -145,14 +144,6 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         int(features.shape[0] * features.shape[1]),
         bench.segments,
     )
-
-
-def _seconds(device: torch.device, clock: Clock, work: Callable[[], T]) -> tuple[float, T]:
-    synchronise(device)
-    start = clock()
-    result = work()
-    synchronise(device)
-    return clock() - start, result
 
 
 def _discard(_: object) -> None:

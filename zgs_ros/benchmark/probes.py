@@ -74,6 +74,15 @@ def time_stages(work: Callable[[], T], device: torch.device, clock: Clock) -> tu
     return seconds, result
 
 
+def timed(work: Callable[[], T], device: torch.device, clock: Clock) -> tuple[float, T]:
+    """Seconds until the device has done the work, and its result."""
+    synchronise(device)
+    start = clock()
+    result = work()
+    synchronise(device)
+    return clock() - start, result
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until the device has done all its work."""
     if device.type == "cuda":
