@@ -93,6 +93,15 @@ def test_the_closed_form_of_the_saliency(mu: Tensor) -> None:
     assert float(saliency(queries, keys, mu[None])[0]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("segments", [2, 4, 5, 9])
+def test_segments_that_share_queries_and_keys_have_the_same_saliency(segments: int) -> None:
+    queries, keys = random_heads()
+    mu = torch.rand(segments, 10, generator=torch.Generator().manual_seed(1))
+    mu[:, 0] = 1.0
+    alone = [saliency(queries, keys, row[None])[0] for row in mu]
+    torch.testing.assert_close(saliency(queries, keys, mu), torch.stack(alone))
+
+
 def test_the_saliency_of_a_binary_mask() -> None:
     """For a binary mask cos(M_i, A_i) = sqrt(sum_{j in S} a_j^2 / sum_j a_j^2)."""
     queries, keys = random_heads()
@@ -139,16 +148,16 @@ def test_the_fast_path_equals_the_reference(
             (torch.rand(patches) > 0.7).float(),
         ]
     )
-    images = torch.randn(2, 3, *tower.image_size)
-    owners = torch.tensor([0, 1, 1, 0, 1])
+    images = torch.randn(3, 3, *tower.image_size)
+    counts = [2, 0, 3]
     with torch.inference_mode():
         tokens = tower.embed(images)
         for block in tower.blocks[:-blocks]:
             tokens = block(tokens)
         mu = torch.cat([torch.ones(len(masks), 1), masks], dim=1)
-        fast = tower.project(masked_blocks(tower.blocks[-blocks:], tokens, owners, mu, sigma))
+        fast = tower.project(masked_blocks(tower.blocks[-blocks:], tokens, counts, mu, sigma))
         exact = model.visual.double()
-        for row, owner, mask in zip(fast, owners, masks, strict=True):
+        for row, owner, mask in zip(fast, (0, 0, 2, 2, 2), masks, strict=True):
             pixels = images[owner : owner + 1].double()
             expected = reference.segment_embedding(exact, pixels, mask.double(), blocks, sigma)
             assert torch.isfinite(row).all()

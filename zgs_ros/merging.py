@@ -83,7 +83,10 @@ def merge_siblings(
 def merge_greedily(
     regions: dict[int, Region], describe: Describe, threshold: float
 ) -> dict[int, Region]:
-    """Merges the two most similar regions, wherever they are, until none are similar enough.
+    """Merges the most similar regions, wherever they are, until none are similar enough.
+
+    In every round all pairs merge of which each is the other's most similar region, so that all unions
+    of a round are embedded in one batch.
 
     Args:
         regions: By heap number.
@@ -93,20 +96,35 @@ def merge_greedily(
     Returns:
         The remaining regions; a union has the lower of its parts' numbers.
     """
-    current = dict(regions)
+    current = dict(sorted(regions.items()))
     while len(current) > 1:
-        numbers = sorted(current)
-        descriptions = [current[number].description for number in numbers]
-        embeddings = np.stack([d.embedding for d in descriptions])
-        texts = np.stack([d.text_embedding for d in descriptions])
-        similarities = 0.5 * (embeddings @ embeddings.T + texts @ texts.T)
-        np.fill_diagonal(similarities, -np.inf)
-        first, second = divmod(int(similarities.argmax()), len(numbers))
-        if similarities[first, second] < threshold:
+        numbers = list(current)
+        pairs = [
+            (numbers[left], numbers[right])
+            for left, right in _mutually_nearest(list(current.values()), threshold)
+        ]
+        if not pairs:
             break
-        mask = current[numbers[first]].mask | current.pop(numbers[second]).mask
-        current[numbers[first]] = Region(mask, describe([mask])[0])
-    return dict(sorted(current.items()))
+        masks = [current[left].mask | current.pop(right).mask for left, right in pairs]
+        for (left, _), mask, description in zip(pairs, masks, describe(masks), strict=True):
+            current[left] = Region(mask, description)
+    return current
+
+
+def _mutually_nearest(regions: Sequence[Region], threshold: float) -> list[tuple[int, int]]:
+    """Indices of regions that are each other's most similar one, at least `threshold`."""
+    embeddings = np.stack([region.description.embedding for region in regions])
+    texts = np.stack([region.description.text_embedding for region in regions])
+    similarities = 0.5 * (embeddings @ embeddings.T + texts @ texts.T)
+    # Exactly symmetric, so that the most similar pair is always a mutual one.
+    similarities = np.maximum(similarities, similarities.T)
+    np.fill_diagonal(similarities, -np.inf)
+    nearest = similarities.argmax(axis=1)
+    return [
+        (left, int(right))
+        for left, right in enumerate(nearest)
+        if left < right and nearest[right] == left and similarities[left, right] >= threshold
+    ]
 
 
 def _promote_only_children(current: dict[int, Region]) -> None:

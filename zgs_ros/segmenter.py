@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -216,7 +217,7 @@ class Segmenter:
 
     def _assemble(self, regions: dict[int, Region], times: dict[str, float]) -> Segmentation:
         """Numbers the segments from 1, the largest first."""
-        found = sorted(regions.values(), key=lambda region: -int(region.mask.sum()))[
+        found = sorted(regions.values(), key=lambda region: -np.count_nonzero(region.mask))[
             :MAX_SEGMENT_ID
         ]
         label_map = np.zeros(found[0].mask.shape, np.uint16)
@@ -259,14 +260,15 @@ def _by_size(images: Sequence[Image]) -> Iterator[list[int]]:
 
 
 def _segment(number: int, region: Region) -> Segment:
-    rows, columns = np.nonzero(region.mask)
-    top, left = int(rows.min()), int(columns.min())
+    mask = region.mask.view(np.uint8)
+    moments = cv2.moments(mask, binaryImage=True)
+    area = moments["m00"]
     return Segment(
         id=number,
         labels=region.description.labels,
-        roi=Roi(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1),
-        area=len(rows),
-        centroid=(float(columns.mean()), float(rows.mean())),
+        roi=Roi(*cv2.boundingRect(mask)),
+        area=round(area),
+        centroid=(moments["m10"] / area, moments["m01"] / area),
         embedding=region.description.embedding,
     )
 

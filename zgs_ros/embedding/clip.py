@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import open_clip
 import torch
@@ -166,11 +167,11 @@ class ClipEmbedder:
     def _project(self, class_tokens: Tensor) -> Tensor:
         return _unit(self._tower.project(class_tokens))
 
-    def _masked(self, prefix: Tensor, image_of_segment: Tensor, masks: Tensor) -> Tensor:
+    def _masked(self, prefix: Tensor, counts: Sequence[int], masks: Tensor) -> Tensor:
         class_tokens = masked_blocks(
             self._tower.blocks[-self._blocks :],
             prefix,
-            image_of_segment,
+            counts,
             token_mask(masks, self._tower.grid),
             self._sigma if self._mode == "global_subtraction" else None,
         )
@@ -224,15 +225,15 @@ class EncodedImages:
         assert prefix is not None
         grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
-        patches = torch.cat([_area(torch.from_numpy(np.asarray(m)), grid) for m in masks if len(m)])
-        patches = patches.to(prefix.device)
-        owners = torch.repeat_interleave(
-            torch.arange(len(masks)), torch.tensor([len(m) for m in masks])
-        ).to(prefix.device)
-        order = torch.arange(len(patches), device=prefix.device)
-        return self._in_chunks(
-            lambda part: self._clip._masked(prefix, owners[part], patches[part]), order
-        )
+        patches = torch.from_numpy(np.concatenate([_cover(mask, grid) for mask in masks]))
+        patches = patches.to(prefix.device, prefix.dtype)
+        owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
+
+        def embed(chunk: Tensor) -> Tensor:
+            counts = np.bincount(owners[chunk.numpy()], minlength=len(masks)).tolist()
+            return self._clip._masked(prefix, counts, patches[chunk])
+
+        return self._in_chunks(embed, torch.arange(len(patches)))
 
     def _in_chunks(self, embed: Callable[..., Tensor], segments: Any) -> Tensor:
         """Embeds in batches that fit the memory: halves the batch when the GPU runs out, then goes on."""
@@ -271,9 +272,14 @@ def _unit(rows: Tensor) -> Tensor:
     return functional.normalize(rows.float(), dim=-1)
 
 
-def _area(masks: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Covered share of each patch, float32 (segments, rows, columns)."""
-    return functional.interpolate(masks[:, None].float(), size=grid, mode="area")[:, 0]
+def _cover(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Covered share of each patch: (segments, height, width) to float32 (segments, rows, columns)."""
+    rows, columns = grid
+    covered = [
+        cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+        for mask in masks
+    ]
+    return np.stack(covered) if covered else np.zeros((0, rows, columns), np.float32)
 
 
 def _crop(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional
 
-from zgs_ros.embedding.blocks import Heads, finish_block, project_heads
+from zgs_ros.embedding.blocks import finish_block, project_heads
 
 
 def subtraction_weight(saliency: Tensor, sigma: float) -> Tensor:
@@ -59,73 +59,70 @@ def token_mask(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 def masked_blocks(
     blocks: Sequence[ResidualAttentionBlock],
     tokens: Tensor,
-    image_of_segment: Tensor,
+    counts: Sequence[int],
     mu: Tensor,
     sigma: float | None,
 ) -> Tensor:
     """Runs the last blocks of a ViT once per segment, with masked attention and global subtraction.
 
-    The first of these blocks sees the same tokens for all segments of an image, so its queries, keys,
-    values and A_0 V are computed once per image. Behind the last block only the class token is used, so
-    there the other rows stop at the attention, where they still feed the saliency.
+    The first of these blocks sees the same tokens for all segments of an image, so there everything but
+    the masked attention itself is computed once per image. Behind the last block only the class token
+    is used, so there the other rows stop at the attention, where they still feed the saliency.
 
     Args:
         blocks: The masked blocks, at least one.
         tokens: (images, tokens, width), the output of the blocks before them.
-        image_of_segment: int64 (segments,), the image that each segment belongs to.
-        mu: (segments, tokens), see `token_mask`.
+        counts: Segments of each image, at least one in all.
+        mu: (segments, tokens), see `token_mask`; image by image.
         sigma: Strength of global subtraction; None masks only (w = 0).
 
     Returns:
         (segments, width): the class token behind the last block.
     """
-    *inner, last = blocks
-    key_bias = mu.log().to(tokens.dtype)[:, None, None]  # (segments, 1, 1, tokens), -inf outside
-    states = tokens[image_of_segment]  # (segments, tokens, width)
-    for number, block in enumerate(inner):
-        heads, class_context = _attention_inputs(
-            block, tokens, image_of_segment, number == 0, states
-        )
-        attended = _subtracted_attention(heads, class_context, key_bias, mu, sigma, rows=None)
-        states = finish_block(block, states, attended)
-    heads, class_context = _attention_inputs(last, tokens, image_of_segment, not inner, states)
-    attended = _subtracted_attention(heads, class_context, key_bias, mu, sigma, rows=1)
-    return finish_block(last, states[:, :1], attended)[:, 0]
-
-
-def _attention_inputs(
-    block: ResidualAttentionBlock,
-    tokens: Tensor,
-    image_of_segment: Tensor,
-    shared: bool,
-    states: Tensor,
-) -> tuple[Heads, Tensor]:
-    """q, k, v and A_0 V per segment; where the input is `shared`, computed once per image."""
-    heads = project_heads(block, tokens if shared else states)
-    queries, keys, values = heads
-    class_context = functional.scaled_dot_product_attention(queries[:, :, :1], keys, values)
-    if shared:
-        heads = (queries[image_of_segment], keys[image_of_segment], values[image_of_segment])
-        class_context = class_context[image_of_segment]
-    return heads, class_context
+    images = [image for image, count in enumerate(counts) for _ in range(count)]
+    states = tokens[images]  # (segments, tokens, width)
+    for number, block in enumerate(blocks):
+        rows = 1 if number == len(blocks) - 1 else None
+        if number == 0:
+            shared = project_heads(block, tokens)
+            attended = torch.cat(
+                [
+                    _subtracted_attention(heads, part, sigma, rows)
+                    for *heads, part in zip(
+                        *(part.split(1) for part in shared), mu.split(list(counts)), strict=True
+                    )
+                    if len(part)
+                ]
+            )
+        else:
+            attended = _subtracted_attention(project_heads(block, states), mu, sigma, rows)
+        states = finish_block(block, states[:, :rows], attended)
+    return states[:, 0]
 
 
 def _subtracted_attention(
-    heads: Heads,
-    class_context: Tensor,
-    key_bias: Tensor,
-    mu: Tensor,
-    sigma: float | None,
-    rows: int | None,
+    heads: Sequence[Tensor], mu: Tensor, sigma: float | None, rows: int | None
 ) -> Tensor:
-    """M' V of the first `rows` query rows (None: all), (segments, rows, width)."""
+    """M' V of the first `rows` query rows (None: all), (segments, rows, width).
+
+    Args:
+        heads: Queries, keys and values, each of (segments, heads, tokens, head width), or of
+            (1, heads, tokens, head width) where the segments share them.
+        mu: (segments, tokens).
+    """
     queries, keys, values = heads
+    segments = len(mu)
+    key_bias = mu.log().to(queries.dtype)[:, None, None]  # -inf outside of the segment
     masked = functional.scaled_dot_product_attention(
-        queries[:, :, :rows], keys, values, attn_mask=key_bias
+        queries[:, :, :rows].expand(segments, -1, -1, -1),
+        keys.expand(segments, -1, -1, -1),
+        values.expand(segments, -1, -1, -1),
+        attn_mask=key_bias,
     )
     if sigma is not None:
-        weight = subtraction_weight(saliency(queries, keys, mu), sigma)
-        masked = masked - weight.to(masked.dtype)[:, None, None, None] * class_context
+        weight = subtraction_weight(saliency(queries, keys, mu), sigma).to(masked.dtype)
+        context = functional.scaled_dot_product_attention(queries[:, :, :1], keys, values)  # A_0 V
+        masked = masked - weight[:, None, None, None] * context
     return masked.transpose(1, 2).flatten(2)
 
 
@@ -133,21 +130,33 @@ def saliency(queries: Tensor, keys: Tensor, mu: Tensor) -> Tensor:
     """c = mean over heads and query rows of cos(M_i, A_i), without forming M or A.
 
     Args:
-        queries: (segments, heads, tokens, head width).
+        queries: (segments, heads, tokens, head width), or (1, heads, tokens, head width) where the
+            segments share them.
         keys: Same shape.
         mu: float32 (segments, tokens).
 
     Returns:
         float32 (segments,), in [0, 1].
     """
+    segments, tokens = mu.shape
     width = queries.shape[-1]
-    # Values of the queries' own width keep the fused kernels usable; only two columns are needed.
-    powers = mu.new_zeros(*mu.shape, width)
-    powers[..., 0] = mu
-    powers[..., 1] = mu * mu
-    values = powers.to(queries.dtype)[:, None].expand(-1, queries.shape[1], -1, -1)
-    moments = functional.scaled_dot_product_attention(queries, keys, values, scale=2.0 / width**0.5)
-    first, second = moments[..., 0].float(), moments[..., 1].float()
+    # Values of the queries' own width keep the fused kernels usable. Two columns serve one segment;
+    # where segments share queries and keys, one pass serves as many as there is place for.
+    per_pass = 1 if len(queries) == segments else width // 2
+    passes = -(-segments // per_pass)
+    powers = functional.pad(
+        torch.stack([mu, mu * mu], dim=2), (0, 0, 0, 0, 0, passes * per_pass - segments)
+    )
+    columns = powers.view(passes, per_pass, tokens, 2).transpose(1, 2).flatten(2)
+    values = functional.pad(columns, (0, width - columns.shape[2])).to(queries.dtype)
+    heads = queries.shape[1]
+    moments = functional.scaled_dot_product_attention(
+        queries.expand(passes, -1, -1, -1),
+        keys.expand(passes, -1, -1, -1),
+        values[:, None].expand(-1, heads, -1, -1),
+        scale=2.0 / width**0.5,
+    )
+    first, second = moments[..., : 2 * per_pass].float().unflatten(3, (per_pass, 2)).unbind(4)
     # The class token (mu = 1) keeps both moments above zero; the bound guards their underflow.
     cosines = first / second.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
-    return cosines.mean(dim=(1, 2))
+    return cosines.mean(dim=(1, 2)).flatten()[:segments]

@@ -36,13 +36,18 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
 
 def _parts(mask: Mask, min_area: float) -> list[Mask]:
     """The connected parts that can stand alone, in falling order; at least the largest."""
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=4
-    )
-    areas = statistics[1:, cv2.CC_STAT_AREA]
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    count, labels = cv2.connectedComponents(mask[box].astype(np.uint8), connectivity=4)
+    if count == 2:  # the background is one, too
+        return [mask]
+    areas = np.bincount(labels.ravel(), minlength=count)[1:]
     order = [int(i) for i in np.argsort(-areas, kind="stable")]
     kept = [i for i in order if areas[i] >= min_area * mask.size] or order[:1]
-    return [np.asarray(labels == i + 1) for i in kept]
+    parts = [np.zeros_like(mask) for _ in kept]
+    for part, i in zip(parts, kept, strict=True):
+        part[box] = labels == i + 1
+    return parts
 
 
 def _without_gaps(masks: dict[int, Mask]) -> dict[int, Mask]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-MAX_PIXELS = 1920 * 1080
-"""Borders are fitted at no more than this resolution; larger images get the result enlarged."""
+SUBSAMPLING = 2
+"""The guided filter works on every second pixel of the model's image, as the fast guided filter does."""
 
 
 def soft_assignment(features: Tensor, centroids: Tensor, temperature: float) -> Tensor:
@@ -99,6 +101,9 @@ def refine(
 ) -> NDArray[np.int64]:
     """Fits soft segment maps to an image's edges and decides every pixel.
 
+    Every pixel of the model's image is decided first. Inside a segment that holds for the pixels of the
+    image itself, too; along the borders each of them decides anew between the two best segments there.
+
     Args:
         maps: (segments, height', width') at the model's resolution.
         guide: float32 (3, height', width') in [0, 1], the image at that resolution.
@@ -110,45 +115,53 @@ def refine(
     Returns:
         (height, width) index of the segment.
     """
+    models = _linear_models(maps, guide, radius, epsilon)
+    scores = _enlarge(models[:, -1], guide.shape[1:])
+    for channel in range(models.shape[1] - 1):
+        scores = scores + _enlarge(models[:, channel], guide.shape[1:]) * guide[channel]
+    labels, kept = _decide(scores, min_area)
+    second = _best(scores.scatter(0, labels[None], -torch.inf), kept)
     height, width = image.shape[:2]
-    shrink = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5)
-    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    if radius:
-        slope, offset = guided_filter(guide, maps, radius, epsilon)
-        fine = (
-            torch.from_numpy(np.array(image, order="C"))
-            .to(maps.device)
-            .permute(2, 0, 1)[None]
-            .float()
-            / 255
-        )
-        if size != (height, width):
-            fine = functional.interpolate(fine, size=size, mode="bilinear", antialias=True)
-        values = [
-            (_enlarge(slope[s], size) * fine[0]).sum(0) + _enlarge(offset[s : s + 1], size)[0]
-            for s in range(len(maps))
-        ]
-        scores = torch.stack(values)
-    else:
-        scores = _enlarge(maps, size)
-    labels = _decide(scores, min_area)
-    if size != (height, width):
-        labels = functional.interpolate(
-            labels[None, None].float(), size=(height, width), mode="nearest"
-        )
-        labels = labels[0, 0].long()
-    return labels.cpu().numpy()
+    rows = _nearest_pixels(height, labels.shape[0], labels.device)
+    columns = _nearest_pixels(width, labels.shape[1], labels.device)
+    fine = labels[rows][:, columns]
+    border = _borders(labels)[rows][:, columns].nonzero()
+    if len(border):
+        here = (rows[border[:, 0]], columns[border[:, 1]])
+        pairs = torch.stack([labels[here], second[here]], dim=1)
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(labels.device)
+        colours = pixels[border[:, 0], border[:, 1]].float() / 255.0
+        first_wins = _scores_at(models, pairs, border, colours, (height, width)).diff(dim=1) <= 0.0
+        fine[border[:, 0], border[:, 1]] = torch.where(first_wins[:, 0], pairs[:, 0], pairs[:, 1])
+    return fine.cpu().numpy()
 
 
-def _decide(scores: Tensor, min_area: float) -> Tensor:
-    """Best segment of every pixel, dropping those that win too few pixels, the smallest first."""
+def _linear_models(maps: Tensor, guide: Tensor, radius: int, epsilon: float) -> Tensor:
+    """Per segment and place the weights of red, green and blue and a constant, (segments, 4, h, w).
+
+    Without a filter the maps themselves are the constant, (segments, 1, height', width').
+    """
+    if not radius:
+        return maps[:, None]
+    size = [max(1, length // SUBSAMPLING) for length in guide.shape[1:]]
+    small = functional.interpolate(guide[None], size=size, mode="area")[0]
+    maps = functional.interpolate(maps[None], size=size, mode="area")[0]
+    slope, offset = guided_filter(small, maps, max(1, radius // SUBSAMPLING), epsilon)
+    return torch.cat([slope, offset[:, None]], dim=1)
+
+
+def _decide(scores: Tensor, min_area: float) -> tuple[Tensor, list[int]]:
+    """Best segment of every pixel, and the segments that are left.
+
+    Those that win too few pixels are dropped, the smallest first.
+    """
     allowed = list(range(len(scores)))
     while True:
         labels = _best(scores, allowed)
         areas = torch.bincount(labels.flatten(), minlength=len(scores)).cpu() / labels.numel()
         small = [s for s in allowed if 0 < areas[s] < min_area]
         if not small:
-            return labels
+            return labels, allowed
         allowed.remove(min(small, key=lambda s: float(areas[s])))
 
 
@@ -160,6 +173,56 @@ def _best(scores: Tensor, allowed: list[int]) -> Tensor:
         labels = torch.where(scores[segment] > best, segment, labels)
         best = torch.maximum(best, scores[segment])
     return labels
+
+
+def _borders(labels: Tensor) -> Tensor:
+    """Pixels beside which there is another label."""
+    around = functional.pad(labels[None, None].float(), (1, 1, 1, 1), mode="replicate")
+    highest = functional.max_pool2d(around, 3, stride=1)
+    lowest = -functional.max_pool2d(-around, 3, stride=1)
+    return (highest != lowest)[0, 0]
+
+
+def _nearest_pixels(length: int, coarse: int, device: torch.device) -> Tensor:
+    """Of `length` pixels the one of `coarse` pixels over the same extent that each lies in."""
+    return ((torch.arange(length, device=device) + 0.5) * (coarse / length)).long()
+
+
+def _scores_at(
+    models: Tensor, segments: Tensor, pixels: Tensor, colours: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Linear models, interpolated between their places, at single pixels.
+
+    Args:
+        models: (segments, channels, h, w), see `_linear_models`.
+        segments: int64 (pixels, n), whose score is asked for.
+        pixels: int64 (pixels, 2), row and column.
+        colours: (pixels, 3) in [0, 1].
+        size: (height, width) of the image that the pixels are of.
+
+    Returns:
+        (pixels, n).
+    """
+    _, channels, h, w = models.shape
+    table = models.permute(0, 2, 3, 1).reshape(-1, channels)
+    ones = colours.new_ones(len(colours), 1)
+    inputs = torch.cat([colours, ones], dim=1)[:, -channels:]
+    # As bilinear interpolation without aligned corners: beyond the outermost centres the value goes on.
+    places = (pixels + 0.5) * (colours.new_tensor([h, w]) / colours.new_tensor(size)) - 0.5
+    below = places.clamp_min(0.0)
+    corner = below.long()
+    share = below - corner
+    scores = colours.new_zeros(segments.shape)
+    for down in (0, 1):
+        row = (corner[:, 0] + down).clamp_max(h - 1)
+        weight_of_row = share[:, 0] if down else 1.0 - share[:, 0]
+        for right in (0, 1):
+            column = (corner[:, 1] + right).clamp_max(w - 1)
+            weight = weight_of_row * (share[:, 1] if right else 1.0 - share[:, 1])
+            index = (segments * h + row[:, None]) * w + column[:, None]
+            values = (table[index] * inputs[:, None]).sum(2)
+            scores += weight[:, None] * values
+    return scores
 
 
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
@@ -198,7 +261,9 @@ def _sliding_sum(channels: Tensor, radius: int, dim: int) -> Tensor:
     return sums.narrow(dim, 2 * radius + 1, length) - sums.narrow(dim, 0, length)
 
 
-def _enlarge(channels: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(channels[None], size=size, mode="bilinear", align_corners=False)[
-        0
-    ]
+def _enlarge(channels: Tensor, size: Sequence[int]) -> Tensor:
+    if channels.shape[1:] == tuple(size):
+        return channels
+    return functional.interpolate(
+        channels[None], size=tuple(size), mode="bilinear", align_corners=False
+    )[0]

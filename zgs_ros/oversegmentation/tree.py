@@ -8,7 +8,6 @@ with its number of positions, so that both optimise the same sum of squares.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,15 +78,15 @@ def build_tree(
     flat = features.flatten(0, 1)
     if groups and groups < len(flat):
         owner = _kmeans(features, groups)
-        centroids, weights = _group_means(flat, owner)
-        merges = ward(centroids.double().cpu().numpy(), weights.double().cpu().numpy())
-        members = _members(owner.cpu().numpy(), len(weights))
+        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owner))
+        merges = ward(means, sizes)
+        members = _members(owner.cpu().numpy(), len(sizes))
     else:
-        vectors = flat.double().cpu().numpy()
-        merges = linkage(vectors, "ward") if len(vectors) > 1 else np.zeros((0, 4))
-        members = [np.array([i]) for i in range(len(vectors))]
-    vectors32 = flat.float().cpu().numpy()
-    return _accept_splits(merges, members, vectors32, splits, threshold)
+        means = flat.double().cpu().numpy()
+        sizes = np.ones(len(means))
+        merges = linkage(means, "ward") if len(means) > 1 else np.zeros((0, 4))
+        members = [np.array([i]) for i in range(len(means))]
+    return _accept_splits(_Clusters(merges, members, means, sizes), splits, threshold)
 
 
 def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -213,49 +212,59 @@ def _members(owner: NDArray[np.int64], groups: int) -> list[NDArray[np.int64]]:
     return np.split(order, np.cumsum(np.bincount(owner, minlength=groups))[:-1])
 
 
-def _accept_splits(
-    merges: NDArray[np.float64],
-    members: list[NDArray[np.int64]],
-    vectors: NDArray[np.float32],
-    splits: int,
-    threshold: float,
-) -> SegmentTree:
-    count = len(members)
+@dataclass(frozen=True, eq=False)
+class _Clusters:
+    """A cluster tree over groups of positions.
 
-    def node(number: int, cluster: int) -> Node:
-        positions = np.sort(np.concatenate(list(_leaves_below(cluster, merges, members))))
-        return Node(number, positions, vectors[positions].mean(axis=0))
+    Attributes:
+        merges: In scipy's format, rising height; clusters below `len(members)` are the groups.
+        members: Positions of each group.
+        means: float64 (groups, width), mean feature of each group.
+        sizes: float64 (groups,), number of positions.
+    """
 
-    top = count + len(merges) - 1
-    nodes = {0: node(0, top)}
+    merges: NDArray[np.float64]
+    members: list[NDArray[np.int64]]
+    means: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    def children(self, cluster: int) -> tuple[int, int]:
+        left, right = self.merges[cluster - len(self.members), :2]
+        return int(left), int(right)
+
+    def node(self, number: int, cluster: int) -> Node:
+        """The cluster as a node with that heap number."""
+        groups = []
+        stack = [cluster]
+        while stack:
+            item = stack.pop()
+            if item < len(self.members):
+                groups.append(item)
+            else:
+                stack.extend(self.children(item))
+        positions = np.sort(np.concatenate([self.members[group] for group in groups]))
+        centroid = np.average(self.means[groups], axis=0, weights=self.sizes[groups])
+        return Node(number, positions, centroid.astype(np.float32))
+
+
+def _accept_splits(clusters: _Clusters, splits: int, threshold: float) -> SegmentTree:
+    merges = len(clusters.merges)
+    top = len(clusters.members) + merges - 1
+    nodes = {0: clusters.node(0, top)}
     heap_number = {top: 0}
-    for offset in range(min(splits, len(merges))):
-        cluster = (
-            top - offset
-        )  # merges are in rising order of height, so the last is the first split
+    # Merges are in rising order of height, so the last is the first split.
+    for cluster in range(top, top - min(splits, merges), -1):
         if cluster not in heap_number:
             continue  # its parent was refused
         number = heap_number[cluster]
-        pair = merges[cluster - count, :2].astype(np.int64)
-        children = [node(2 * number + 1 + side, int(child)) for side, child in enumerate(pair)]
+        pair = clusters.children(cluster)
+        children = [clusters.node(2 * number + 1 + side, child) for side, child in enumerate(pair)]
         if number and _cosine(children[0].centroid, children[1].centroid) >= threshold:
             continue
-        for child, cluster_number in zip(children, pair, strict=True):
+        for child, below in zip(children, pair, strict=True):
             nodes[child.id] = child
-            heap_number[int(cluster_number)] = child.id
+            heap_number[below] = child.id
     return SegmentTree(nodes)
-
-
-def _leaves_below(
-    cluster: int, merges: NDArray[np.float64], members: list[NDArray[np.int64]]
-) -> Iterator[NDArray[np.int64]]:
-    stack = [cluster]
-    while stack:
-        item = stack.pop()
-        if item < len(members):
-            yield members[item]
-        else:
-            stack.extend(int(child) for child in merges[item - len(members), :2])
 
 
 def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:

@@ -310,8 +310,8 @@ class ClipTrainer:
         for block in blocks:
             layers.append(block(layers[-1]))
         mu = functional.pad(examples.masks.to(self._device), (1, 0), value=1.0)
-        owners = examples.owners.to(self._device)
-        regions = masked_blocks(blocks[-masked:], layers[-1 - masked], owners, mu, sigma)
+        counts = torch.bincount(examples.owners, minlength=len(states)).tolist()
+        regions = masked_blocks(blocks[-masked:], layers[-1 - masked], counts, mu, sigma)
         last = self._unit(layers[-1].flatten(0, 1)).unflatten(0, layers[-1].shape[:2])
         return last[:, 1:], last[:, 0], self._unit(regions)
 
@@ -340,8 +340,7 @@ class ClipTrainer:
             for block in blocks:
                 tokens = block(tokens)
             mu = token_mask(torch.from_numpy(masks).to(self._device), tower.grid)
-            owners = torch.zeros(len(shown), dtype=torch.long, device=self._device)
-            rows = tower.project(masked_blocks([last], tokens, owners, mu, None))
+            rows = tower.project(masked_blocks([last], tokens, [len(shown)], mu, None))
             for thing, best in zip(shown, (rows @ texts.T).argmax(1).tolist(), strict=True):
                 _count(hits, PHRASES[best], thing.phrase, thing.noun, thing.is_stuff)
         return {name: round(float(np.mean(values)), 3) for name, values in hits.items()}
