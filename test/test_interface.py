@@ -1,0 +1,92 @@
+"""The documented topics and services are those that a node has."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedds.builtin import (
+    BuiltinDataReader,
+    BuiltinTopicDcpsPublication,
+    BuiltinTopicDcpsSubscription,
+)
+from cyclonedds.domain import DomainParticipant
+from dds_support import DOMAIN, HalvesSegmenter
+
+from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.streaming.interface import Endpoint, endpoints
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
+DDS_PREFIXES = ("rt/", "rq/", "rr/")
+INPUTS = ("image", "depth", "camera_info")
+NETWORK = Network(DOMAIN, loopback_only=True)
+
+CASES: tuple[dict[str, Any], ...] = (
+    {},
+    {"depth.enabled": True},
+    {"publish_detections": True, "image_transport": "compressed"},
+    {"cameras": ["front", "left"], "depth.enabled": True, "publish_detections": True},
+)
+
+
+@pytest.mark.parametrize("page", REFERENCE["PAGES"])
+def test_the_reference_is_written_from_the_code(page: str) -> None:
+    expected = REFERENCE["PAGES"][page]()
+    written = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert written == expected, "run: python scripts/write_reference.py"
+
+
+def described(endpoint: Endpoint) -> Iterator[tuple[str, str, str]]:
+    """Direction, name and type of the DDS topics of an endpoint, on a node `/zgs`."""
+    name = endpoint.name.replace("~", "/zgs")
+    name = name if name.startswith("/") else f"/{name}"
+    if endpoint.direction == "service":
+        yield "in", f"rq{name}Request", endpoint.kind
+        yield "out", f"rr{name}Reply", endpoint.kind
+    else:
+        yield endpoint.direction, f"rt{name}", endpoint.kind
+
+
+def discovered(participant: DomainParticipant, peer: Peer) -> set[tuple[str, str, str]]:
+    """The same of what another participant sees of a peer."""
+    kinds = {"out": BuiltinTopicDcpsPublication, "in": BuiltinTopicDcpsSubscription}
+    mine = peer.node._participant.guid
+    return {
+        (direction, found.topic_name, ros_type(found.type_name))
+        for direction, kind in kinds.items()
+        for found in BuiltinDataReader(participant, kind).take(N=200)
+        if found.participant_key == mine and found.topic_name.startswith(DDS_PREFIXES)
+    }
+
+
+def ros_type(dds_name: str) -> str:
+    """``sensor_msgs::msg::dds_::Image_`` to ``sensor_msgs/msg/Image``; that of a service's parts."""
+    package, kind, _, name = dds_name.split("::")
+    name = name.removesuffix("_").removesuffix("_Request").removesuffix("_Response")
+    return f"{package}/{kind}/{name}"
+
+
+@pytest.mark.parametrize("given", CASES, ids=lambda given: ", ".join(given) or "defaults")
+def test_a_node_has_what_is_documented(
+    given: dict[str, Any], eventually: Callable[..., None]
+) -> None:
+    settings = make_settings(NodeSettings, given)
+    expected = {row for endpoint in endpoints(settings) for row in described(endpoint)}
+    one = settings.cameras == ("",)
+    parts = {part: f"/{part}" if one else f"/{{camera}}/{part}" for part in INPUTS}
+    options = PeerOptions(NETWORK, **{f"{part}_topic": topic for part, topic in parts.items()})
+    peer = Peer(HalvesSegmenter(), settings, options)
+    try:
+        with Node("observer", network=NETWORK) as observer:
+            seen = partial(discovered, observer._participant, peer)
+            eventually(lambda: seen() == expected, f"the node has {expected}")
+    finally:
+        peer.close()
