@@ -104,6 +104,14 @@ def run(
     ] = None,
     name: Annotated[str, typer.Option(help="Node name.", rich_help_panel=NETWORK)] = "zgs",
     namespace: Annotated[str, typer.Option(help="Namespace.", rich_help_panel=NETWORK)] = "",
+    remap: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FROM:=TO",
+            help="Another name of a topic or service, such as ~/segments:=/labels.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     domain: Domain = None,
     local: Local = False,
     distro: Distro = None,
@@ -120,12 +128,15 @@ def run(
         }
         settings = node_settings(params, flags, set_ or [])
         network = _network(domain, local)
+        remappings = read_remappings(remap or [])
 
         from zgs_ros.dds import peer  # after what can be wrong: importing torch takes seconds
         from zgs_ros.segmenter import load_segmenter
 
         topics = (depth_topic, camera_info_topic)
-        options = peer.PeerOptions(network, image_topic, name, namespace, distro, *topics)
+        options = peer.PeerOptions(
+            network, image_topic, name, namespace, distro, *topics, remappings=remappings
+        )
         peer.run(settings, options, load_segmenter)
 
 
@@ -460,6 +471,21 @@ def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) 
 def split(values: list[str] | None) -> list[str]:
     """What was given several times, or once with commas."""
     return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+
+
+def read_remappings(rules: list[str]) -> dict[str, str]:
+    """Topics and services with their other names, of FROM:=TO rules as ROS has them.
+
+    Raises:
+        ValueError: If a rule is no such one.
+    """
+    pairs = {}
+    for rule in rules:
+        name, sign, other = rule.partition(":=")
+        if not (name and sign and other):
+            raise ValueError(f"--remap needs FROM:=TO, such as ~/segments:=/labels, got {rule!r}")
+        pairs[name] = other
+    return pairs
 
 
 def _network(domain: int | None, local: bool) -> Any:

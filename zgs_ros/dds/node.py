@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -143,9 +143,10 @@ class Node:
         namespace: Such as ``"/front"``; "" or "/" is the root.
         network: What to join; by default what the ROS environment variables say.
         distro: ROS distribution of the other nodes, see `TypeSupport`.
+        remappings: Other names of topics and services: ``{"~/segments": "/labels"}``.
 
     Raises:
-        ValueError: If name, namespace or distribution is not valid.
+        ValueError: If a name, the namespace or the distribution is not valid.
         DdsError: If the domain can't be joined.
     """
 
@@ -156,10 +157,15 @@ class Node:
         *,
         network: Network | None = None,
         distro: str | None = None,
+        remappings: Mapping[str, str] | None = None,
     ) -> None:
         self.name = _valid_name("node name", name)
         tokens = [token for token in namespace.split("/") if token]
         self.namespace = "/" + "/".join(_valid_name("namespace", token) for token in tokens)
+        self._remappings = {
+            self._absolute(name): self._absolute(other)
+            for name, other in (remappings or {}).items()
+        }
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
         self._topics: dict[tuple[str, str], Topic[Any]] = {}
@@ -197,9 +203,15 @@ class Node:
     def resolve(self, topic: str) -> str:
         """The absolute name of a topic: ``~/x`` is the node's own, ``x`` its namespace's.
 
+        It is the one that the topic is remapped to, where it is.
+
         Raises:
             ValueError: If it is not a valid topic name.
         """
+        name = self._absolute(topic)
+        return self._remappings.get(name, name)
+
+    def _absolute(self, topic: str) -> str:
         if topic.startswith("~/"):
             topic = f"{self.full_name}/{topic[2:]}"
         elif not topic.startswith("/"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from zgs_ros import __version__
@@ -70,6 +70,7 @@ class PeerOptions:
         distro: ROS distribution of the other nodes, by default ROS_DISTRO.
         depth_topic: Topic of the registered depth, as `image_topic`.
         camera_info_topic: Topic of the camera_info, as `image_topic`.
+        remappings: Other names of topics and services: ``{"~/segments": "/labels"}``.
     """
 
     network: Network
@@ -79,6 +80,7 @@ class PeerOptions:
     distro: str | None = None
     depth_topic: str = ""
     camera_info_topic: str = ""
+    remappings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Peer:
@@ -104,7 +106,11 @@ class Peer:
         self._settings = settings
         self._clock = SystemClock()
         self.node = Node(
-            options.name, options.namespace, network=options.network, distro=options.distro
+            options.name,
+            options.namespace,
+            network=options.network,
+            distro=options.distro,
+            remappings=options.remappings,
         )
         try:
             self._outputs = _outputs(self.node, settings)
