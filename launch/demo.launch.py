@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from launch import LaunchDescription
-from launch.actions import ExecuteProcess, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import PathJoinSubstitution, ThisLaunchFileDir
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.substitutions import ExecutableInPackage
 
 
 def generate_launch_description() -> LaunchDescription:
+    rviz = DeclareLaunchArgument(
+        "rviz",
+        default_value="false",
+        choices=["true", "false"],
+        description="Whether to look at it in RViz, which must be installed.",
+    )
     camera = ExecuteProcess(
-        cmd=[ExecutableInPackage(executable="zgs", package="zgs_ros"), "camera"],
+        cmd=[ExecutableInPackage(executable="zgs", package="zgs_ros"), "camera", "--depth"],
         name="camera",
         output="screen",
     )
@@ -19,6 +25,11 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(
             PathJoinSubstitution([ThisLaunchFileDir(), "segment.launch.py"])
         ),
-        launch_arguments={"profile": "mini", "image_topic": "/camera/image_raw"}.items(),
+        launch_arguments={
+            "profile": "mini",
+            "image_topic": "/camera/image_raw",
+            "depth": "true",
+            "rviz": LaunchConfiguration("rviz"),
+        }.items(),
     )
-    return LaunchDescription([camera, node])
+    return LaunchDescription([rviz, camera, node])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch import LaunchContext, LaunchDescription
 from launch.action import Action
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 
 from zgs_ros.streaming.topics import input_topics
 
@@ -95,6 +101,25 @@ ARGUMENTS = (
         choices=["", "true", "false"],
         description=f"Whether time comes from /clock, for simulation and bags; {ASK} (false).",
     ),
+    DeclareLaunchArgument(
+        "detections",
+        default_value="",
+        choices=["", "true", "false"],
+        description=f"Whether results are published as vision_msgs too; {ASK} (false).",
+    ),
+    DeclareLaunchArgument(
+        "rviz",
+        default_value="false",
+        choices=["true", "false"],
+        description="Whether RViz, which must be installed, shows image, overlay and with depth "
+        "markers; of several cameras those of the first.",
+    ),
+    DeclareLaunchArgument(
+        "rviz_frame",
+        default_value="",
+        description="Fixed frame of RViz, for example camera_color_optical_frame: the frame_id of the "
+        "images, or one that TF connects with it; if not given, camera.",
+    ),
 )
 
 
@@ -121,7 +146,7 @@ def start(context: LaunchContext) -> list[Action]:
         output="screen",
         emulate_tty=True,
     )
-    return [node]
+    return [node, *rviz(values)]
 
 
 def parameters(values: dict[str, str]) -> list[Any]:
@@ -147,6 +172,8 @@ def parameters(values: dict[str, str]) -> list[Any]:
         given["cameras"] = values["cameras"].split(",")
     if values["depth"]:
         given["depth.enabled"] = values["depth"] == "true"
+    if values["detections"]:
+        given["publish_detections"] = values["detections"] == "true"
     if values["use_sim_time"]:
         given["use_sim_time"] = values["use_sim_time"] == "true"
     return [*sources, given] if given else sources
@@ -169,6 +196,43 @@ def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
         (f"{name}/{topic}" if name else topic, getattr(of_camera, topic))
         for name, of_camera in topics.items()
         for topic in ("image", "depth", "camera_info")
+    ]
+
+
+def rviz(values: dict[str, str]) -> list[Action]:
+    """RViz with this package's configuration, where it is wanted.
+
+    Raises:
+        RuntimeError: If it is not installed.
+    """
+    if values["rviz"] != "true":
+        return []
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        distro = os.environ.get("ROS_DISTRO", "<distro>")
+        raise RuntimeError(
+            f"rviz:=true: rviz2 is not installed: sudo apt install ros-{distro}-rviz2; or look "
+            "without it: zgs view"
+        ) from None
+    first = values["cameras"].split(",")[0]
+    own = "/".join(filter(None, ["", values["namespace"].strip("/"), NAME, first]))
+    image = dict(remappings(values))[f"{first}/image" if first else "image"]
+    frame = ["--fixed-frame", values["rviz_frame"]] if values["rviz_frame"] else []
+    config = Path(get_package_share_directory("zgs_ros"), "rviz", "zgs.rviz")
+    return [
+        Node(
+            package="rviz2",
+            executable="rviz2",
+            name="rviz",
+            arguments=["--display-config", str(config), *frame],
+            parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
+            remappings=[
+                ("/camera/image_raw", image),
+                *((f"/{NAME}/{topic}", f"/{own}/{topic}") for topic in ("overlay", "markers")),
+            ],
+            output="log",
+        )
     ]
 
 

@@ -27,7 +27,7 @@ DOMAINS = range(70, 100)
 DAEMON_PORT = 11511
 """Of the daemon of ros2 in domain 0, see ros2cli.daemon."""
 
-SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "launch", "config", "zgs_ros")
+SOURCES = ("package.xml", "CMakeLists.txt", "msg", "srv", "launch", "config", "rviz", "zgs_ros")
 SOURCES += ("scripts/zgs.in", "scripts/zgs_node.in")
 
 NEEDED = "import rclpy, launch_ros, ros2cli, colcon_ros, catkin_pkg, em, lark"

@@ -7,12 +7,15 @@ import re
 import runpy
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import zgs_ros
 from zgs_ros.config import PROFILES, NodeSettings, list_settings, load_settings, make_settings
+from zgs_ros.streaming.outputs import TOPICS
+from zgs_ros.streaming.topics import input_topics
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
@@ -111,6 +114,61 @@ def test_params_file_names_every_setting_with_its_default() -> None:
 def test_params_file_leaves_the_profile_its_say(profile: str) -> None:
     settings = load_settings(NodeSettings, ROOT / "config" / "segment.yaml", profile=profile)
     assert settings == make_settings(NodeSettings, {"profile": profile})
+
+
+RVIZ_DISPLAYS = {
+    "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
+    "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "rviz_default_plugins/Axes": None,
+}
+"""Classes of displays that RViz has, with the type of their topic."""
+
+RVIZ_CLASSES = {
+    "",  # of the visualization manager itself
+    *(f"rviz_common/{panel}" for panel in ("Displays", "Views", "Time")),
+    *(
+        f"rviz_default_plugins/{tool}"
+        for tool in ("MoveCamera", "Select", "FocusCamera", "Measure")
+    ),
+    *("rviz_default_plugins/TF", "rviz_default_plugins/Orbit"),
+}
+"""Its other classes that the configuration may use: panels, tools, transformer, view."""
+
+
+def test_rviz_shows_the_topics_of_the_node() -> None:
+    config = yaml.safe_load((ROOT / "rviz" / "zgs.rviz").read_text())
+    displays = config["Visualization Manager"]["Displays"]
+    shown = {
+        display["Topic"]["Value"]: RVIZ_DISPLAYS[display["Class"]]
+        for display in displays
+        if RVIZ_DISPLAYS[display["Class"]]
+    }
+    [camera] = input_topics([""]).values()
+    offered = {f"/zgs/{topic}": kind for topic, kind in TOPICS.values()}
+    assert shown == {
+        camera.image: "sensor_msgs/msg/Image",
+        **{topic: offered[topic] for topic in ("/zgs/overlay", "/zgs/markers")},
+    }
+    assert re.search(r"install\(DIRECTORY [\w ]*\brviz\b", CMAKE)
+
+
+def test_rviz_knows_every_class_and_every_reliability_fits() -> None:
+    found: list[dict[str, Any]] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            found.append(value)
+        for part in value.values() if isinstance(value, dict) else value:
+            if isinstance(part, (dict, list)):
+                look(part)
+
+    look(yaml.safe_load((ROOT / "rviz" / "zgs.rviz").read_text()))
+    classes = {part["Class"] for part in found if "Class" in part}
+    assert classes <= RVIZ_CLASSES | set(RVIZ_DISPLAYS)
+    for topic in (part for part in found if "Reliability Policy" in part):
+        own = topic["Value"].startswith("/zgs/")
+        assert topic["Reliability Policy"] == ("Reliable" if own else "Best Effort")
+        assert topic["Durability Policy"] == "Volatile"
 
 
 def test_launch_file_offers_the_profiles_and_transports_that_exist() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ros_process import wait_until
 from ros_support import Ros
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
@@ -27,6 +28,9 @@ ARGUMENTS = {
     "log_level",
     "autostart",
     "use_sim_time",
+    "detections",
+    "rviz",
+    "rviz_frame",
 }
 
 
@@ -49,6 +53,7 @@ def test_every_argument_is_documented(ros: Ros) -> None:
         ({"autostart": "maybe"}, "true"),
         ({"max_rate": "often"}, "max_rate: must be in Hz, got 'often'"),
         ({"cameras": "front,left", "image_topic": "/same"}, "would be that of 2 cameras"),
+        ({"rviz": "true"}, "rviz2 is not installed: sudo apt install ros-"),
         ({"params_file": "/nowhere/params.yaml"}, "there is no file '/nowhere/params.yaml'"),
     ],
 )
@@ -81,6 +86,59 @@ def test_namespace_and_topic_place_the_node(ros: Ros, ros_models: dict[str, str]
         process.wait_for("listens to /robot1/front/image/compressed")
         seen = ros.ask("watch", topic="/robot1/front/image", compressed=True, node="/robot1/zgs")
         assert len(seen["segments"]) >= 3
+
+
+def test_rviz_that_is_not_installed_is_told(ros: Ros) -> None:
+    if "Package not found" not in ros.run("ros2", "pkg", "prefix", "rviz2").stdout:
+        pytest.skip("rviz2 is installed")
+    with ros.launched(rviz="true") as process:
+        assert process.wait() != 0
+    assert "rviz2 is not installed: sudo apt install ros-" in process.text
+    assert "zgs view" in process.text
+
+
+def test_rviz_gets_the_configuration_and_the_nodes_topics(
+    ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # RViz needs a screen: in its place, what only writes down how it was called.
+    program = tmp_path / "lib" / "rviz2" / "rviz2"
+    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages" / "rviz2"
+    for path in (program, index):
+        path.parent.mkdir(parents=True)
+    index.touch()
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called.new\n')
+    with program.open("a") as script:
+        script.write(f"mv {tmp_path}/called.new {tmp_path}/called\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(ros.env, "AMENT_PREFIX_PATH", f"{tmp_path}:{ros.env['AMENT_PREFIX_PATH']}")
+    given = {"namespace": "robot1", "cameras": "front,left", "rviz_frame": "front_optical"}
+    with ros.launched(rviz="true", autostart="false", **given) as process:
+        wait_until((tmp_path / "called").exists, process)
+    called = (tmp_path / "called").read_text()
+    config = re.search(r"--display-config (\S+)", called)
+    assert config is not None
+    assert Path(config[1]).is_file()
+    for part in (
+        "--fixed-frame front_optical",
+        "-r /camera/image_raw:=/front/image_raw",
+        "-r /zgs/overlay:=/robot1/zgs/front/overlay",
+        "-r /zgs/markers:=/robot1/zgs/front/markers",
+    ):
+        assert part in called
+
+
+def test_the_demo_gives_segments_with_positions(ros: Ros) -> None:
+    with ros.process("ros2", "launch", "zgs_ros", "demo.launch.py") as process:
+        process.wait_for("listens to /camera/image_raw")
+        field = (
+            "topic",
+            "echo",
+            "--once",
+            "/zgs/segments",
+            "--field",
+            "segments[0].position_valid",
+        )
+        assert ros.shows({"true"}, *field)
 
 
 def test_shipped_params_file_is_understood(ros: Ros, ros_workspace: Path) -> None:
