@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import open_clip
@@ -137,7 +140,7 @@ def random_clip(
         return load_clip(settings, device, precision)
     known = open_clip.get_pretrained_cfg(settings.model, settings.pretrained) or {}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _no_warnings():
             torch.manual_seed(SEED)
             model = open_clip.create_model(
                 settings.model, force_quick_gelu=bool(known.get("quick_gelu", False))
@@ -153,3 +156,14 @@ def random_clip(
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"clip.model {settings.model!r}: {error}") from error
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without open_clip's warning that weights are random, which is what is wanted here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

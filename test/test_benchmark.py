@@ -1,0 +1,297 @@
+"""zgs bench: what is timed, counted and compared."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from functools import cache
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import global_subtraction_reference as reference
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from open_clip.transformer import ResidualAttentionBlock
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from zgs_ros import segmenter as pipeline
+from zgs_ros.benchmark import literal
+from zgs_ros.benchmark.curves import Curve
+from zgs_ros.benchmark.given import tile_masks
+from zgs_ros.benchmark.measuring import camera_frames
+from zgs_ros.benchmark.models import Bench, make_bench, random_clip
+from zgs_ros.benchmark.probes import ProductRate, count_flops, flop_counter, time_stages
+from zgs_ros.cli import app
+from zgs_ros.config import SegmenterSettings, make_settings
+
+STAGES = ["features", "clustering", "refinement", "encoding", "embedding", "labeling", "merging"]
+CPU = torch.device("cpu")
+SMALL = ["--size", "96x72", "--repeats", "1"]
+
+
+@cache
+def bench_of(segments: int, **settings: Any) -> Bench:
+    values = {key.replace("__", "."): value for key, value in settings.items()}
+    return make_bench(
+        make_settings(SegmenterSettings, {"profile": "mini", "device": "cpu", **values}), segments
+    )
+
+
+@cache
+def image_of(size: tuple[int, int] = (96, 72)) -> NDArray[np.uint8]:
+    return camera_frames(*size)[0][0]
+
+
+def run(arguments: list[str]) -> Any:
+    return CliRunner().invoke(app, ["bench", *arguments], env={"COLUMNS": "160"})
+
+
+def test_every_stage_is_timed_counted_and_held_against_the_machines_rate(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    result = run(["--profile", "mini", *SMALL, "--segments", "6", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())
+    assert found["run"]["profile"] == "mini"
+    assert found["run"]["given_segments"] == 6
+    measurement = found["measurement"]
+    assert list(measurement["stages"]) == [*STAGES, "whole"]
+    rate = measurement["rate_flops"]
+    assert rate == max(measurement["rates_flops"].values()) > 0
+    for name, stage in measurement["stages"].items():
+        assert stage["p10_s"] <= stage["p50_s"] <= stage["p90_s"] <= stage["p99_s"], name
+        assert stage["limit_s"] == pytest.approx(stage["flops"] / rate)
+        assert stage["share_of_limit"] == pytest.approx(stage["limit_s"] / stage["p50_s"])
+        assert name in result.output
+    parts = [measurement["stages"][name] for name in STAGES]
+    whole = measurement["stages"]["whole"]
+    assert whole["flops"] == sum(stage["flops"] for stage in parts)
+    assert whole["p50_s"] >= sum(stage["p50_s"] for stage in parts)
+    assert measurement["memory_bytes"]["process"] > 50e6
+    assert "not normalisation" in result.output
+
+
+def test_the_given_number_of_segments_goes_through() -> None:
+    apart = bench_of(7, merging__enabled=False).segmenter.segment(image_of())
+    assert len(apart.segments) == 7
+    merged = bench_of(8, merging__threshold=0.55).segmenter.segment(image_of())
+    assert 8 - 2 <= len(merged.segments) < 8  # one sibling pair in four segments is named alike
+
+
+@pytest.mark.parametrize("cells", [1, 2, 7, 20])
+def test_given_segments_tile_the_image_as_leaves_of_a_tree(cells: int) -> None:
+    masks = tile_masks(30, 40, cells)
+    assert (np.sum(list(masks.values()), axis=0) == 1).all()
+    assert all(mask.any() for mask in masks.values())
+    assert list(masks) == list(range(cells - 1, 2 * cells - 1))
+
+
+def test_more_segments_grow_the_embedding_and_nothing_before_it() -> None:
+    few, many = (
+        count_flops(lambda n=n: bench_of(n, clip__masked_blocks=4).segmenter.segment(image_of()))
+        for n in (2, 10)
+    )
+    assert few["features"] == many["features"]
+    assert few["encoding"] == many["encoding"]
+    assert 3 * few["embedding"] < many["embedding"] <= 5 * few["embedding"]
+
+
+def test_operations_of_a_transformer_block_are_those_counted_by_hand() -> None:
+    block = ResidualAttentionBlock(64, 4).eval()
+    tokens, width = 10, 64
+    with torch.inference_mode(), flop_counter() as counter:
+        block(torch.zeros(3, tokens, width))
+    projections = 2 * tokens * width * width * (3 + 1 + 4 + 4)  # qkv, out, MLP up and down
+    attention = 2 * 2 * tokens * tokens * width  # q k^T and A V
+    assert counter.get_total_flops() == 3 * (projections + attention)
+
+
+def test_operations_of_distances_are_counted() -> None:
+    with torch.inference_mode(), flop_counter() as counter:
+        torch.cdist(torch.zeros(30, 8), torch.zeros(5, 8))
+    assert counter.get_total_flops() == 2 * 30 * 5 * 8
+
+
+def test_operations_of_the_features_are_those_counted_by_hand() -> None:
+    bench = bench_of(2, dino__model="vit_tiny_patch16_224", dino__short_side=32, dino__stride=16)
+    found = count_flops(lambda: bench.segmenter.segment(image_of((64, 64))))
+    width, depth, patches = 192, 12, 4
+    tokens = patches + 1
+    block = 2 * tokens * width * width * 12 + 4 * tokens * tokens * width
+    first = 2 * patches * 3 * 16 * 16 * width
+    keys = 2 * patches * width * width
+    assert found["features"] == first + (depth - 1) * block + keys
+
+
+def test_the_rate_is_operations_by_seconds() -> None:
+    clock = count()
+    rate = ProductRate((3, 5, 7), CPU, torch.float32, clock=lambda: float(next(clock)))
+    assert rate.measure() == 2 * 3 * 5 * 7  # one product in one second of this clock
+
+
+def test_stages_are_timed_by_the_given_clock_and_the_segmenter_is_left_as_it_was() -> None:
+    clock, before = count(), pipeline._StageClock
+    segmenter = bench_of(2).segmenter
+    times, result = time_stages(
+        lambda: segmenter.segment(image_of()), CPU, lambda: float(next(clock))
+    )
+    assert times == dict.fromkeys(STAGES, 1.0)
+    assert len(result.segments) == 2
+    assert pipeline._StageClock is before
+
+
+@pytest.mark.parametrize("sigma", [1.0, 5.0])
+def test_the_literal_embedding_is_that_of_the_formulas(sigma: float) -> None:
+    """Against the tests' own float64 version, which shares no code with it."""
+    bench = bench_of(3, clip__sigma=sigma, clip__masked_blocks=3)
+    pixels = torch.randn(1, 3, *bench.tower.image_size, generator=torch.Generator().manual_seed(1))
+    shares = literal.cover(np.stack(list(tile_masks(48, 48, 3).values())), bench.tower.grid)
+    found = literal.embed_segments(bench.tower, pixels, shares, 3, sigma)
+    visual = random_clip(bench.settings.clip, CPU, torch.float32)._model.visual.double()
+    for row, share in zip(found, shares, strict=True):
+        expected = reference.segment_embedding(
+            visual, pixels.double(), share.flatten().double(), 3, sigma
+        )
+        expected = functional.normalize(expected.float(), dim=-1)
+        torch.testing.assert_close(row, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_literal_way_finds_the_same_embeddings(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--compare", "reference", "--segments", "5", "--json", str(file)]
+    result = run(["--profile", "mini", *SMALL, *arguments, "--set", "clip.masked_blocks=4"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())["comparison"]
+    assert found["largest_relative_difference"] < 1e-4
+    assert list(found["steps"]) == ["encoding and embedding", "clustering", "refinement"]
+    for step in found["steps"].values():
+        assert step["ratio"] == pytest.approx(step["literal_s"] / step["own_s"])
+        assert step["own_s"] > 0
+    assert found["positions"] > 100
+
+
+@pytest.mark.slow
+def test_the_literal_way_finds_the_same_embeddings_of_a_large_model(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--compare", "reference", "--segments", "4", "--json", str(file)]
+    result = run(
+        [
+            *SMALL,
+            *arguments,
+            "--profile",
+            "mini",
+            "--set",
+            "clip.model=ViT-B-32",
+            "--set",
+            "clip.pretrained=openai",
+            "--set",
+            "clip.masked_blocks=4",
+        ]
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())["comparison"]
+    assert found["largest_relative_difference"] < 1e-4
+    assert found["steps"]["encoding and embedding"]["ratio"] > 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exponent", "line"),
+    [
+        ((2.0, 4.0, 8.0), 1.0, (0.0, 2.0)),
+        ((1.0, 4.0, 16.0), 2.0, None),
+        ((5.0, 5.0, 5.0), 0.0, (5.0, 0.0)),
+    ],
+)
+def test_the_exponent_tells_how_a_cost_grows(
+    seconds: tuple[float, ...], exponent: float, line: tuple[float, float] | None
+) -> None:
+    curve = Curve("embedding", "segments", (1, 2, 4), seconds)
+    assert curve.exponent == pytest.approx(exponent, abs=1e-9)
+    if line:
+        assert curve.line == pytest.approx(line, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("what", "stages", "sizes"),
+    [("segments", ["embedding"], [1, 2, 4, 5]), ("positions", ["features", "clustering"], None)],
+)
+def test_a_curve_has_a_point_per_size(
+    tmp_path: Path, what: str, stages: list[str], sizes: list[int] | None
+) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--curve", what, "--segments", "5", "--json", str(file)]
+    small = ["--set", "dino.short_side=32", "--set", "clustering.positions=16"]
+    result = run(["--profile", "mini", *SMALL, *arguments, *small])
+    assert result.exit_code == 0, result.output
+    curves = json.loads(file.read_text())["curves"]
+    assert [curve["stage"] for curve in curves] == stages
+    for curve in curves:
+        assert curve["sizes"] == (sizes or sorted(set(curve["sizes"])))
+        assert len(curve["seconds"]) == len(curve["sizes"]) >= 4
+        assert f"^{curve['exponent']:.2f}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--size", "640"], 2, "must be WIDTHxHEIGHT"),
+        (["--size", "4x4"], 2, "at least 8x8"),
+        (["--profile", "huge"], 2, "'huge' is not one of"),
+        (["--compare", "minutes"], 2, "only reference"),
+        (["--curve", "images"], 2, "not one of segments, positions"),
+        (["--compare", "reference", "--curve", "segments"], 2, "one at a time"),
+        (["--clock", "sun"], 2, "not one of wall, cpu"),
+        (["--profiles", "mini,huge"], 2, "'huge' is not one of all, paper"),
+        (["--device", "cuda:99"], 1, "CUDA devices"),
+        (["--set", "dino.model=vit_nowhere"], 1, "dino.model 'vit_nowhere'"),
+        (["--profile", "mini", "--set", "clip.model=ViT-Q"], 1, "clip.model 'ViT-Q'"),
+        (["--profile", "mini", "--set", "labeling.method=zerocap"], 2, "benchmarks/captions.py"),
+        (["--profile", "mini", "--compare", "reference"], 2, "needs at least 1"),
+        (["--profile", "mini", "--curve", "segments"], 2, "needs at least 2, got 0"),
+        (["--profile", "mini", "--size", "8x8", "--segments", "65"], 2, "65 don't fit"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(arguments: list[str], code: int, message: str) -> None:
+    result = run([*arguments, "--repeats", "1"])
+    assert result.exit_code == code, result.output
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def gpu_script(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmarks_gpu", root / "benchmarks" / "gpu.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for their names
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gpu_script_writes_its_report(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    small = ["--size", "64", "48", "--segments", "3", "--frames", "1", "--warmup", "1"]
+    script = gpu_script(pytestconfig.rootpath)
+    script.main(["--device", "cpu", "--profiles", "mini", *small, "--out", str(tmp_path)])
+    results = json.loads((tmp_path / "gpu.json").read_text())
+    assert [found["images"] for found in results] == [1, 4]
+    report = (tmp_path / "gpu.md").read_text()
+    factor = results[1]["stages"]["whole"]["p50_s"] / results[0]["stages"]["whole"]["p50_s"]
+    assert f"mini: 4 cameras take {factor:.2f} times" in report
+    for stage in STAGES:
+        assert f"| {stage} |" in report
+
+
+@pytest.mark.slow
+def test_profiles_stand_side_by_side(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    result = run([*SMALL, "--profiles", "mini", "--scenes", "1", "--json", str(file)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())
+    assert found["profiles"]["mini"]["run"]["profile"] == "mini"
+    assert 0 < found["synthetic_miou"]["mini"] <= 1
+    assert "| mini | zgs-mini-dino, zgs-mini-clip | found |" in result.output
