@@ -14,6 +14,7 @@ from torch import Tensor
 
 import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import (
     masked_blocks,
     saliency,
@@ -115,6 +116,19 @@ def test_token_masks_are_covered_shares_behind_the_class_token() -> None:
     masks = torch.zeros(1, 4, 4)
     masks[0, :2, :3] = 1.0  # the left upper patch whole, the right upper one half
     assert token_mask(masks, (2, 2)).tolist() == [[1.0, 1.0, 0.5, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (50, 37), (7, 5), (3, 200)])
+@pytest.mark.parametrize("grid", [(4, 8), (7, 7)])
+@pytest.mark.parametrize("kind", [np.bool_, np.float32])
+def test_coverage_is_the_mean_over_exact_patches(
+    size: tuple[int, int], grid: tuple[int, int], kind: type
+) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (3, *size)).astype(kind)
+    # Every pixel repeated so often that patches consist of whole pixels.
+    fine = masks.astype(np.float64).repeat(grid[0], axis=1).repeat(grid[1], axis=2)
+    expected = fine.reshape(3, grid[0], size[0], grid[1], size[1]).mean(axis=(2, 4))
+    np.testing.assert_allclose(cover(masks, grid), expected, atol=1e-6)
 
 
 CASES = [

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import open_clip
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
+from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
 
@@ -225,7 +225,9 @@ class EncodedImages:
         assert prefix is not None
         grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
-        patches = torch.from_numpy(np.concatenate([_cover(mask, grid) for mask in masks]))
+        patches = torch.from_numpy(
+            np.concatenate([cover(np.asarray(mask), grid) for mask in masks])
+        )
         patches = patches.to(prefix.device, prefix.dtype)
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
 
@@ -270,16 +272,6 @@ def _channels(values: Sequence[float]) -> Tensor:
 
 def _unit(rows: Tensor) -> Tensor:
     return functional.normalize(rows.float(), dim=-1)
-
-
-def _cover(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """Covered share of each patch: (segments, height, width) to float32 (segments, rows, columns)."""
-    rows, columns = grid
-    covered = [
-        cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-        for mask in masks
-    ]
-    return np.stack(covered) if covered else np.zeros((0, rows, columns), np.float32)
 
 
 def _crop(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

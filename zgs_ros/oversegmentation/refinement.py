@@ -205,24 +205,25 @@ def _scores_at(
     """
     _, channels, h, w = models.shape
     table = models.permute(0, 2, 3, 1).reshape(-1, channels)
-    ones = colours.new_ones(len(colours), 1)
-    inputs = torch.cat([colours, ones], dim=1)[:, -channels:]
+    inputs = functional.pad(colours, (0, 1), value=1.0)[:, -channels:]
     # As bilinear interpolation without aligned corners: beyond the outermost centres the value goes on.
-    places = (pixels + 0.5) * (colours.new_tensor([h, w]) / colours.new_tensor(size)) - 0.5
-    below = places.clamp_min(0.0)
-    corner = below.long()
-    share = below - corner
-    scores = colours.new_zeros(segments.shape)
-    for down in (0, 1):
-        row = (corner[:, 0] + down).clamp_max(h - 1)
-        weight_of_row = share[:, 0] if down else 1.0 - share[:, 0]
-        for right in (0, 1):
-            column = (corner[:, 1] + right).clamp_max(w - 1)
-            weight = weight_of_row * (share[:, 1] if right else 1.0 - share[:, 1])
-            index = (segments * h + row[:, None]) * w + column[:, None]
-            values = (table[index] * inputs[:, None]).sum(2)
-            scores += weight[:, None] * values
-    return scores
+    scale = colours.new_tensor([h, w]) / colours.new_tensor(size)
+    places = ((pixels + 0.5) * scale - 0.5).clamp_min(0.0)
+    corners = places.long()
+    share = places - corners
+    rows = [(corners[:, 0] + down).clamp_max(h - 1) for down in (0, 1)]
+    columns = [(corners[:, 1] + right).clamp_max(w - 1) for right in (0, 1)]
+    row_weights = (1.0 - share[:, 0], share[:, 0])
+    column_weights = (1.0 - share[:, 1], share[:, 1])
+    scores = []
+    for segment in segments.unbind(1):
+        model = torch.zeros_like(inputs)
+        for row, by_row in zip(rows, row_weights, strict=True):
+            for column, by_column in zip(columns, column_weights, strict=True):
+                found = table.index_select(0, (segment * h + row) * w + column)
+                model += found * (by_row * by_column)[:, None]
+        scores.append((model * inputs).sum(1))
+    return torch.stack(scores, dim=1)
 
 
 _UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
