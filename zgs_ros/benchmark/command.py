@@ -138,6 +138,7 @@ def bench(
         from zgs_ros.benchmark.models import make_bench
 
         subject = make_bench(settings, given)
+        _check_clock(clock, subject.device.type)
         if mode == "compare":
             _compare(subject, request)
         elif mode == "curve":
@@ -243,6 +244,13 @@ def _clock(name: str) -> str:
     if name not in ("wall", "cpu"):
         raise SettingsError(f"--clock {name!r} is not one of wall, cpu")
     return name
+
+
+def _check_clock(name: str, device: str) -> None:
+    from zgs_ros.config import SettingsError
+
+    if name == "cpu" and device != "cpu":
+        raise SettingsError(f"--clock cpu: does not see what {device} does; use --clock wall")
 
 
 def _clock_of(request: Request) -> Any:
