@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +11,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 
 CAMERA = "/camera/image_raw"
@@ -93,3 +96,50 @@ def bag_file(folder: Path) -> Path:
     """The only file with messages of a rosbag2 folder."""
     [found] = [path for path in folder.iterdir() if path.suffix in (".mcap", ".db3")]
     return found
+
+
+class BrightAndDark:
+    """A small segmenter: the ground is 1, what is bright on it 2; it counts what it saw.
+
+    Args:
+        interrupt_at: The image, counted from 1, during which Ctrl-C is pressed.
+    """
+
+    def __init__(self, interrupt_at: int = 0) -> None:
+        self.seen = 0
+        self._interrupt_at = interrupt_at
+
+    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
+        self.seen += 1
+        if self.seen == self._interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        label_map = np.where(image.mean(axis=2) > 127, 2, 1).astype(np.uint16)
+        segments = []
+        for number, name in ((1, "ground"), (2, "box")):
+            rows, columns = np.nonzero(label_map == number)
+            if len(rows):
+                left, top = int(columns.min()), int(rows.min())
+                roi = Roi(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
+                labels = (Label(name, 0.7), Label("thing", 0.1))
+                centre = float(columns.mean()), float(rows.mean())
+                embedding = np.eye(4, dtype=np.float32)[number]
+                segments.append(Segment(number, labels, roi, len(rows), centre, embedding))
+        return Segmentation(label_map, tuple(segments), "bright-and-dark")
+
+
+def read(path: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Messages with the times of their recording, by topic, as rosbags reads them."""
+    found: dict[str, list[tuple[int, Any]]] = {}
+    with Reader(path) as reader:
+        for connection in reader.connections:
+            found[connection.topic] = []
+        for connection, time, data in reader.messages():
+            message = TYPES.deserialize(data, connection.msgtype)
+            found[connection.topic].append((time, message))
+    return found
+
+
+def raw(path: Path) -> list[tuple[str, int, bytes]]:
+    """Topic, time and bytes of all messages, as rosbags reads them."""
+    with Reader(path) as reader:
+        return [(c.topic, time, bytes(data)) for c, time, data in reader.messages()]

@@ -265,7 +265,7 @@ def _report_earlier(target: Target, made: str, console: Console) -> int:
             f"--out {target.path}: exists, and holds something else than this would write; "
             "--overwrite replaces it"
         )
-    console.print(f"{plain(target.path)} is up to date")
+    console.print(f"{plain(target.path)} is up to date", soft_wrap=True)
     return _report_losses(about["losses"], console)
 
 
@@ -286,7 +286,8 @@ def _conclude(done: _Done, target: Target, console: Console) -> int:
     if done.stopped:
         console.print(
             f"{what}; stopped. What is done so far can be played from {plain(target.growing)}. "
-            "Start the same command again to go on from there."
+            "Start the same command again to go on from there.",
+            soft_wrap=True,
         )
         return INTERRUPTED
     if not done.tally.results:
@@ -294,5 +295,5 @@ def _conclude(done: _Done, target: Target, console: Console) -> int:
         shutil.rmtree(target.workplace)
         return _report_losses(done.losses, console) or LOST
     target.finish()
-    console.print(f"{what}; results in {plain(target.path)}")
+    console.print(f"{what}; results in {plain(target.path)}", soft_wrap=True)
     return _report_losses(done.losses, console)

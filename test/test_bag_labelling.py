@@ -1,0 +1,472 @@
+"""`zgs label` of bags: what is written, which topics, stopping and going on, and what is refused."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bag_support as bags
+import cv2
+import numpy as np
+import pytest
+from bag_support import CAMERA, TYPES, BrightAndDark
+from rosbags.rosbag2 import Reader
+from typer.testing import CliRunner
+
+from zgs_ros.bags import command
+from zgs_ros.bags.bag import BagError
+from zgs_ros.bags.command import BagRequest
+from zgs_ros.cli import app
+from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.streaming import messages
+from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.streaming.messages import parse_segment_array
+
+SEGMENTS, OVERLAY = "/zgs/segments", "/zgs/overlay/compressed"
+
+Label = Callable[..., int]
+
+
+@pytest.fixture
+def label(monkeypatch: pytest.MonkeyPatch) -> Label:
+    """`zgs label BAG --out OUT` with a small segmenter; returns the exit code."""
+
+    def run(
+        bag: Path,
+        out: Path,
+        segmenter: BrightAndDark | None = None,
+        settings: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> int:
+        monkeypatch.setattr(command, "load_segmenter", lambda _: segmenter or BrightAndDark())
+        values = {"profile": "mini", **(settings or {})}
+        return command.run(BagRequest(bag, out, **options), make_settings(NodeSettings, values))
+
+    return run
+
+
+# What is written
+
+
+@pytest.mark.parametrize(
+    ("storage", "is_folder", "out"),
+    [
+        ("mcap", True, "labelled.mcap"),
+        ("mcap", False, "labelled.db3"),
+        ("sqlite3", True, "labelled"),
+        ("sqlite3", False, "labelled.mcap"),
+    ],
+)
+def test_a_bag_becomes_one_with_segments_and_overlay(
+    tmp_path: Path, label: Label, storage: str, is_folder: bool, out: str
+) -> None:
+    bag = bags.record(tmp_path / "robot", [*bags.images(5), bags.text(0)], storage)
+    bag = bag if is_folder else bags.bag_file(bag)
+    assert label(bag, tmp_path / out) == 0
+    found = bags.read(tmp_path / out)
+    assert set(found) == {SEGMENTS, OVERLAY}
+    recorded = [message.time for message in bags.images(5)]
+    for topic in (SEGMENTS, OVERLAY):
+        assert [time for time, _ in found[topic]] == recorded
+        assert [stamp_ns(m.header) for _, m in found[topic]] == [bags.stamp(i) for i in range(5)]
+        assert {message.header.frame_id for _, message in found[topic]} == {"camera_optical_frame"}
+    for index, (_, message) in enumerate(found[SEGMENTS]):
+        seen = parse_segment_array(message)
+        assert [segment.label for segment in seen.segments] == ["ground", "box"]
+        assert np.array_equal(seen.label_map == 2, bags.scene(index).mean(axis=2) > 127)
+        assert message.model == "bright-and-dark"
+    picture = cv2.imdecode(np.asarray(found[OVERLAY][0][1].data), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (48, 64, 3)
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
+def test_types_are_described_in_the_bag(tmp_path: Path, label: Label) -> None:
+    """So that programs that never heard of them, such as Foxglove, can read it."""
+    label(bags.record(tmp_path / "robot", bags.images(1)), tmp_path / "out.mcap")
+    with Reader(tmp_path / "out.mcap") as reader:
+        described = {c.topic: c for c in reader.connections}
+    segments = described[SEGMENTS]
+    assert segments.msgtype == "zgs_ros/msg/SegmentArray"
+    assert segments.msgdef.format.name == "MSG"
+    for line in ("zgs_ros/Segment[] segments", "MSG: zgs_ros/Segment", "MSG: zgs_ros/Label"):
+        assert line in segments.msgdef.data
+    assert (tmp_path / "out.mcap").read_bytes().count(b"ros2msg") >= 2
+    assert segments.ext.serialization_format == "cdr"
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "jpeg"])
+def test_images_are_read_as_the_node_reads_them(
+    tmp_path: Path, label: Label, encoding: str
+) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(2, CAMERA, encoding))
+    assert label(bag, tmp_path / "out.mcap") == 0
+    [(_, first), _] = bags.read(tmp_path / "out.mcap")[SEGMENTS]
+    assert [segment.label for segment in first.segments] == ["ground", "box"]
+
+
+def test_outputs_can_be_chosen(tmp_path: Path, label: Label) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(2))
+    label(bag, tmp_path / "out.mcap", outputs=("label_image", "overlay"))
+    found = bags.read(tmp_path / "out.mcap")
+    assert set(found) == {"/zgs/label_image", "/zgs/overlay"}
+    assert found["/zgs/label_image"][0][1].encoding == "mono16"
+    assert found["/zgs/overlay"][0][1].encoding == "rgb8"
+
+
+def test_things_keep_their_track_ids_and_each_camera_has_its_own(
+    tmp_path: Path, label: Label
+) -> None:
+    topics = ("/front/image_raw", "/rear/image_raw")
+    bag = bags.record(tmp_path / "robot", [i for t in topics for i in bags.images(6, t)])
+    assert label(bag, tmp_path / "out.mcap", topics=topics) == 0
+    found = bags.read(tmp_path / "out.mcap")
+    for camera in ("front", "rear"):
+        ids = [
+            [s.track_id for s in message.segments]
+            for _, message in found[f"/zgs/{camera}/segments"]
+        ]
+        assert ids == [[1, 2]] * 6
+
+
+@pytest.mark.parametrize(
+    ("topics", "settings", "expected"),
+    [
+        (["/a/image_raw"], {}, {"/zgs/segments"}),
+        (["/a/image_raw", "/b/image_raw"], {}, {"/zgs/a/segments", "/zgs/b/segments"}),
+        (["/robot/a/image", "/robot/b/image"], {}, {"/zgs/a/segments", "/zgs/b/segments"}),
+        (["/cam/left", "/cam/right"], {}, {"/zgs/left/segments", "/zgs/right/segments"}),
+        (["/1/image", "/2/image"], {}, {"/zgs/camera_1/segments", "/zgs/camera_2/segments"}),
+        (["/a/b", "/c/d"], {"cameras": ["x", "y"]}, {"/zgs/x/segments", "/zgs/y/segments"}),
+    ],
+)
+def test_cameras_are_named_after_their_topics(
+    tmp_path: Path, label: Label, topics: list[str], settings: dict[str, Any], expected: set[str]
+) -> None:
+    bag = bags.record(tmp_path / "robot", [i for t in topics for i in bags.images(1, t)])
+    label(bag, tmp_path / "o.mcap", None, settings, topics=tuple(topics), outputs=("segments",))
+    assert set(bags.read(tmp_path / "o.mcap")) == expected
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, 20), (5.0, 10), (3.0, 6)])
+def test_rate_counts_on_the_time_of_recording(
+    tmp_path: Path, label: Label, rate: float, expected: int
+) -> None:
+    segmenter = BrightAndDark()
+    bag = bags.record(tmp_path / "robot", bags.images(20))  # two seconds
+    assert label(bag, tmp_path / "out.mcap", segmenter, rate=rate) == 0
+    assert len(bags.read(tmp_path / "out.mcap")[SEGMENTS]) == segmenter.seen == expected
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_the_recording_is_copied_along_when_asked_for(
+    tmp_path: Path, label: Label, storage: str
+) -> None:
+    bag = bags.record(tmp_path / "robot", [*bags.images(3), *map(bags.text, range(3))], storage)
+    assert label(bag, tmp_path / "out", copy=True) == 0
+    both = bags.raw(tmp_path / "out")
+    assert [message for message in both if not message[0].startswith("/zgs/")] == bags.raw(bag)
+    assert len([message for message in both if message[0] == SEGMENTS]) == 3
+    with Reader(tmp_path / "out") as after, Reader(bag) as before:
+        kept = {c.topic: c.msgdef for c in after.connections}
+        assert all(kept[c.topic] == c.msgdef for c in before.connections)
+
+
+def test_earlier_results_are_replaced_not_copied(tmp_path: Path, label: Label) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(3))
+    label(bag, tmp_path / "once.mcap", copy=True)
+    assert label(tmp_path / "once.mcap", tmp_path / "twice.mcap", copy=True, topics=(CAMERA,)) == 0
+    topics = [
+        [message[0] for message in bags.raw(tmp_path / f"{n}.mcap")] for n in ("once", "twice")
+    ]
+    assert topics[0] == topics[1]
+    assert _without_times(tmp_path / "twice.mcap") == _without_times(tmp_path / "once.mcap")
+
+
+def test_with_depth_segments_have_places_and_markers(tmp_path: Path, label: Label) -> None:
+    recorded = bags.images(3)
+    for index in range(3):
+        header = messages.header(TYPES, bags.stamp(index) + 20_000_000, "camera_optical_frame")
+        depth = messages.depth_image(TYPES, header, np.full((48, 64), 2.0, np.float32))
+        late = bags.stamp(index) + 30_000_000  # behind its image
+        recorded.append(bags.Message("/camera/depth/image_raw", late, depth))
+        info = TYPES.create_partly(
+            "sensor_msgs/msg/CameraInfo",
+            header=header,
+            height=48,
+            width=64,
+            distortion_model="plumb_bob",
+            k=np.array([60.0, 0, 31.5, 0, 60, 23.5, 0, 0, 1]),
+        )
+        recorded.append(bags.Message("/camera/camera_info", bags.stamp(index), info))
+    bag = bags.record(tmp_path / "robot", recorded)
+    assert label(bag, tmp_path / "out.mcap", None, {"depth.enabled": True}) == 0
+    found = bags.read(tmp_path / "out.mcap")
+    assert len(found["/zgs/markers"]) == len(found[SEGMENTS]) == 3
+    for _, message in found[SEGMENTS]:
+        assert all(segment.position_valid for segment in message.segments)
+        assert [segment.position.z for segment in message.segments] == pytest.approx([2.0, 2.0])
+
+
+# Stopping and going on
+
+
+def test_ctrl_c_leaves_a_readable_bag_and_the_next_run_goes_on(
+    tmp_path: Path, label: Label
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(10)), tmp_path / "out.mcap"
+    assert label(bag, out, BrightAndDark(interrupt_at=4)) == 130
+    assert not out.exists()
+    [partial] = (tmp_path / "out.mcap.unfinished").rglob("*.mcap")
+    assert len(bags.read(partial)[SEGMENTS]) == 4
+    rest = BrightAndDark()
+    assert label(bag, out, rest) == 0
+    assert rest.seen == 6
+    assert not partial.exists()
+    label(bag, tmp_path / "at_once.mcap")
+    assert _without_times(out) == _without_times(tmp_path / "at_once.mcap")
+
+
+def _without_times(bag: Path) -> list[Any]:
+    """Segments without the time that they took."""
+    found = bags.read(bag)[SEGMENTS]
+    zero = messages.duration(TYPES, 0.0)
+    for _, message in found:
+        message.processing_time = zero
+    return [(time, bytes(TYPES.serialize(message))) for time, message in found]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import bag_support
+from zgs_ros.bags import command
+from zgs_ros.config import NodeSettings, make_settings
+
+class Dies(bag_support.BrightAndDark):
+    def segment(self, image):
+        if self.seen == 4:
+            os.kill(os.getpid(), 9)
+        return super().segment(image)
+
+command.load_segmenter = lambda settings: Dies()
+request = command.BagRequest(Path(sys.argv[1]), Path(sys.argv[2]))
+command.run(request, make_settings(NodeSettings, {"profile": "mini"}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, label: Label, storage: str) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(10), storage), tmp_path / "out"
+    here = str(Path(__file__).parent)
+    path = f"{here}:{Path(here).parent}"
+    arguments = [sys.executable, "-c", KILLED, str(bag), str(out)]
+    done = subprocess.run(arguments, env={"PYTHONPATH": path}, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not out.exists()
+    rest = BrightAndDark()
+    assert label(bag, out, rest) == 0
+    assert rest.seen == 6
+    assert len(bags.read(out)[SEGMENTS]) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({}, 4),
+        ({"settings": {"tracking.enabled": False}}, 4),
+        ({"settings": {"merging.threshold": 0.5}}, 6),
+        ({"overwrite": True}, 6),
+    ],
+)
+def test_what_other_settings_gave_is_not_gone_on_with(
+    tmp_path: Path, label: Label, changes: dict[str, Any], seen: int
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(6)), tmp_path / "out.mcap"
+    assert label(bag, out, BrightAndDark(interrupt_at=2)) == 130
+    rest = BrightAndDark()
+    assert label(bag, out, rest, **changes) == 0
+    assert rest.seen == seen
+
+
+def test_a_broken_journal_is_begun_anew(tmp_path: Path, label: Label) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(3)), tmp_path / "out.mcap"
+    (tmp_path / "out.mcap.unfinished").mkdir()
+    (tmp_path / "out.mcap.unfinished" / "segmented.sqlite3").write_bytes(b"nonsense" * 1000)
+    assert label(bag, out) == 0
+
+
+@pytest.mark.parametrize("out", ["out.mcap", "out.db3", "out"])
+def test_a_bag_that_is_up_to_date_is_not_made_again(
+    tmp_path: Path, label: Label, out: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(3))
+    assert label(bag, tmp_path / out) == 0
+    again = BrightAndDark()
+    assert label(bag, tmp_path / out, again) == 0
+    assert again.seen == 0
+    assert "is up to date" in capfd.readouterr().err
+    with pytest.raises(BagError, match=r"holds something else .* --overwrite replaces it"):
+        label(bag, tmp_path / out, settings={"overlay_opacity": 0.9})
+    assert label(bag, tmp_path / out, again, {"overlay_opacity": 0.9}, overwrite=True) == 0
+    assert again.seen == 3
+
+
+def test_two_runs_do_not_write_the_same_bag(tmp_path: Path, label: Label) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(3)), tmp_path / "out.mcap"
+
+    class Second(BrightAndDark):
+        def segment(self, image: Any) -> Any:
+            with pytest.raises(BagError, match="another run works on it"):
+                label(bag, out)
+            return super().segment(image)
+
+    assert label(bag, out, Second()) == 0
+
+
+# What goes wrong
+
+
+def _broken(index: int) -> Iterator[bags.Message]:
+    """An image that can't be one."""
+    message = bags.image(index)
+    message.value.encoding = "rgb565"
+    yield message
+
+
+def test_images_that_cannot_be_decoded_cost_only_themselves(
+    tmp_path: Path, label: Label, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorded = [*bags.images(5), *_broken(5), *_broken(6)]
+    cut = bags.image(7, encoding="jpeg").value
+    cut.data = cut.data[:100]
+    recorded.append(bags.Message("/jpeg", bags.stamp(7), cut))
+    bag = bags.record(tmp_path / "robot", recorded)
+    assert label(bag, tmp_path / "out.mcap", topics=(CAMERA, "/jpeg")) == 1
+    assert len(bags.read(tmp_path / "out.mcap")["/zgs/camera/segments"]) == 5
+    told = capfd.readouterr().err
+    assert "5 labelled, 3 failed" in told
+    assert f"{CAMERA}: 2 images have no result: encoding 'rgb565' is not supported" in told
+    assert "/jpeg: 1 images have no result: data (100 bytes" in told
+    assert label(bag, tmp_path / "out.mcap", topics=(CAMERA, "/jpeg")) == 1  # up to date
+    assert f"{CAMERA}: 2 images have no result" in capfd.readouterr().err
+
+
+def test_where_no_image_can_be_labelled_nothing_is_written(tmp_path: Path, label: Label) -> None:
+    bag = bags.record(tmp_path / "robot", _broken(0))
+    assert label(bag, tmp_path / "out.mcap") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["robot"]
+
+
+def test_an_error_of_the_models_costs_its_image(tmp_path: Path, label: Label) -> None:
+    class Fails(BrightAndDark):
+        def segment(self, image: Any) -> Any:
+            if self.seen == 1:
+                self.seen += 1
+                raise RuntimeError("too bright")
+            return super().segment(image)
+
+    bag = bags.record(tmp_path / "robot", bags.images(4))
+    assert label(bag, tmp_path / "out.mcap", Fails()) == 1
+    assert len(bags.read(tmp_path / "out.mcap")[SEGMENTS]) == 3
+
+
+@pytest.mark.parametrize(
+    ("topics", "wanted", "problem"),
+    [
+        (
+            [CAMERA],
+            ["/x"],
+            r"--topics /x: is not in the bag; it has images on /camera/image_raw \(",
+        ),
+        ([CAMERA], ["/chatter"], "/chatter: holds std_msgs/msg/String; it has images on"),
+        (["/a/i", "/b/i"], [], "choose what to label by --topics: the bag has /a/i .*, /b/i "),
+        ([], [], r"the bag has no images; its topics are /chatter \(std_msgs/msg/String, 1 mess"),
+    ],
+)
+def test_a_wrong_topic_is_answered_with_those_that_there_are(
+    tmp_path: Path, label: Label, topics: list[str], wanted: list[str], problem: str
+) -> None:
+    recorded = [image for topic in topics for image in bags.images(2, topic)]
+    bag = bags.record(tmp_path / "robot", [*recorded, bags.text(0)])
+    with pytest.raises(BagError, match=problem):
+        label(bag, tmp_path / "out.mcap", topics=tuple(wanted))
+
+
+def test_depth_is_no_choice_of_what_to_label(tmp_path: Path, label: Label) -> None:
+    recorded = [*bags.images(2), *bags.images(2, "/camera/depth/image_raw")]
+    assert label(bags.record(tmp_path / "robot", recorded), tmp_path / "out.mcap") == 0
+
+
+def test_places_that_hold_something_else_are_refused(tmp_path: Path, label: Label) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(1))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "holiday.jpg").write_bytes(b"precious")
+    other = bags.record(tmp_path / "other", bags.images(1))
+    for out, problem in (
+        (
+            tmp_path / "pictures",
+            "is a folder, but no bag; name the bag itself, for example .*robot_",
+        ),
+        (bag, "is in the recording itself"),
+        (bag / "out.mcap", "is in the recording itself"),
+        (bags.bag_file(other), "holds something else than this would write"),
+        (other, "holds something else than this would write"),
+    ):
+        with pytest.raises(BagError, match=problem):
+            label(bag, out)
+    with pytest.raises(BagError, match="is a folder, but no bag"):
+        label(bag, tmp_path / "pictures", overwrite=True)
+    assert (tmp_path / "pictures" / "holiday.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["missing.mcap"], "missing.mcap: does not exist"),
+        (["old.bag"], "old.bag: is a bag of ROS 1; rosbags-convert --src"),
+        (["text.mcap"], "text.mcap: nothing can be read"),
+        (["empty.db3"], "empty.db3: nothing can be read"),
+        (["robot", "text.mcap"], "robot: is a bag; label it alone"),
+        (["robot", "--outputs", "nonsense"], "--outputs nonsense: is unknown (allowed: segments"),
+        (["robot", "--depth"], "/camera/depth/image_raw: is not in the bag, and depth needs it"),
+        (["image.png", "--topics", "/x"], "--topics is for bags, and image.png is none"),
+        (["image.png", "--copy"], "--copy is for bags, and image.png is none"),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bags.record(Path("robot"), bags.images(1))
+    Path("old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    Path("text.mcap").write_text("not a bag")
+    Path("empty.db3").touch()
+    done = CliRunner().invoke(app, ["label", *arguments, "--profile", "mini", "--out", "out.mcap"])
+    assert done.exit_code == 2
+    assert problem in done.stderr
+    assert done.stderr.count("\n") <= 2
+
+
+@pytest.mark.slow
+def test_the_mini_models_label_a_bag(tmp_path: Path) -> None:
+    from zgs_ros.synthetic import SyntheticCamera
+
+    camera = SyntheticCamera(3, 120, 160, 10.0)
+    recorded = []
+    for index in range(3):
+        header = messages.header(TYPES, bags.stamp(index), "camera")
+        picture = messages.rgb_image(TYPES, header, camera.frame(index).rgb)
+        recorded.append(bags.Message(CAMERA, bags.stamp(index), picture))
+    bag, out = bags.record(tmp_path / "robot", recorded), tmp_path / "out.mcap"
+    options = ["--topics", CAMERA, "--profile", "mini", "--device", "cpu", "--out", str(out)]
+    done = CliRunner().invoke(app, ["label", str(bag), *options])
+    assert done.exit_code == 0, done.stderr
+    found = bags.read(out)[SEGMENTS]
+    assert [time for time, _ in found] == [message.time for message in recorded]
+    assert all(segment.label for _, message in found for segment in message.segments)
