@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from zgs_ros.config import DiagnosticsSettings
@@ -16,8 +17,8 @@ from zgs_ros.streaming.diagnostics import (
     Diagnosis,
     assess,
     diagnostic_array,
-    memory_facts,
 )
+from zgs_ros.streaming.memory import memory_facts, trim_memory
 from zgs_ros.streaming.statistics import CameraSnapshot, Latency, Snapshot
 
 TYPES = TypeSupport("jazzy")
@@ -167,3 +168,26 @@ def test_memory_is_that_of_this_process() -> None:
     ballast = bytearray(b"x" * 200_000_000)
     after = int(memory_facts("cpu")["memory [MB]"])
     assert after - before == pytest.approx(len(ballast) / 1e6, abs=60)
+
+
+def test_memory_that_was_freed_goes_back_to_the_system() -> None:
+    """Without that, blocks between others that are still in use would stay with the process."""
+    blocks = [np.ones(8_000) for _ in range(3_000)]
+    del blocks[:-1]
+    before = int(memory_facts("cpu")["memory [MB]"])
+    trim_memory()
+    assert before - int(memory_facts("cpu")["memory [MB]"]) > 100
+
+
+@pytest.mark.parametrize(
+    ("about", "level", "text"),
+    [
+        ({"resting": "inactive: activate it"}, OK, "inactive: activate it"),
+        ({"resting": "unconfigured", "failure": "no weights"}, ERROR, "no weights"),
+    ],
+)
+def test_a_node_that_does_not_listen_says_why(about: dict[str, str], level: int, text: str) -> None:
+    diagnosis = Diagnosis(Snapshot(), cameras=(), **about)
+    [status] = diagnostic_array(TYPES, 1, "/zgs", diagnosis, DEFAULTS).status
+    assert (status.level, status.message) == (level, text)
+    assert values(status).get("last error", "") == about.get("failure", "")

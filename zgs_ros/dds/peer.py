@@ -16,8 +16,9 @@ from zgs_ros.dds.node import Node, QosProfile, Subscription
 from zgs_ros.streaming.cameras import CameraInput
 from zgs_ros.streaming.clock import SystemClock
 from zgs_ros.streaming.depth import DepthFeed
-from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
+from zgs_ros.streaming.diagnostics import Diagnosis
 from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.memory import memory_facts
 from zgs_ros.streaming.outputs import Outputs, make_publishers
 from zgs_ros.streaming.services import (
     QueryTopic,

@@ -3,79 +3,40 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.utilities import remove_ros_args
 
 from zgs_ros import __version__
 from zgs_ros.config import SettingsError
-from zgs_ros.msg import Query
-from zgs_ros.ros.convert import RclpyMessages, RclpyPublisher, message_class
+from zgs_ros.ros.convert import RclpyMessages
 from zgs_ros.ros.inputs import CameraSubscriptions
-from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
-from zgs_ros.ros.logs import forward_logging
+from zgs_ros.ros.loading import CannotLoad, choose_decode
 from zgs_ros.ros.parameters import change_settings, declare_settings
+from zgs_ros.ros.pipeline import Pipeline, make_publisher, open_pipeline
 from zgs_ros.ros.transitions import Transitions, finished, reported
 from zgs_ros.srv import QuerySegments, SegmentImage
-from zgs_ros.streaming.diagnostics import Diagnosis, memory_facts
-from zgs_ros.streaming.enrichment import Enrichment
-from zgs_ros.streaming.outputs import Outputs, make_publishers
-from zgs_ros.streaming.services import QueryTopic, ServiceError, Services, outcome, submit
-from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
+from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
+from zgs_ros.streaming.memory import memory_facts, trim_memory
+from zgs_ros.streaming.services import ServiceError, Services, outcome, submit
+from zgs_ros.streaming.statistics import Snapshot
 
-RCLError = rclpy_implementation.RCLError
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
-
-RESULT_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
-
-QUERY_QOS = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=10,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
 
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 DIAGNOSTICS_PERIOD = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """What lives from configure to cleanup; `release` ends it."""
-
-    facts: dict[str, str]
-    stream: SegmentationStream
-    enrichment: Enrichment
-    outputs: Outputs
-    services: Services
-    release: ExitStack
 
 
 class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no types
@@ -94,10 +55,11 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._changing = threading.Lock()  # held where settings change or begin to be used
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._set_parameters)
-        self._diagnostics = self._publisher("/diagnostics", DIAGNOSTICS)
+        self._diagnostics = make_publisher(self, "/diagnostics", DIAGNOSTICS)
         self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
-        self._loaded: _Loaded | None = None
+        self._loaded: Pipeline | None = None
         self._loading_transition = "configure"
+        self._failure = ""
         self._cameras: tuple[CameraSubscriptions, ...] = ()
         # A group of their own: a request that waits for the stream must not hold up the node, and
         # further requests wait in the middleware's bounded queue.
@@ -108,7 +70,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self.create_service(QuerySegments, "~/query", self._query, callback_group=group)
         # On the steady clock: simulated time may stand still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
+        self._heartbeat = self.create_timer(DIAGNOSTICS_PERIOD, self._diagnose, clock=steady)
 
     def now_ns(self) -> int:
         """The ROS time, on which the stream counts."""
@@ -168,6 +130,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the models, from any state."""
         self.free()
+        self._heartbeat.cancel()
         return SUCCESS
 
     @reported
@@ -183,79 +146,34 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._loading_transition = "configure"
         loaded, self._loaded = self._loaded, None
         if loaded:
-            loaded.release.close()
+            loaded.close()
+            trim_memory()
 
     def _bring_in(self) -> TransitionCallbackReturn:
         """Loads the models; where that fails, says why and what to do."""
         logger.info("loading the models of profile %r", self._settings.profile)
         transition = self._loading_transition
         try:
-            with ExitStack() as undo:
-                loaded = self._load(undo)
+            self._decode = self._decode or choose_decode()
+            loaded = open_pipeline(self, self._settings, self._decode, self._diagnostics)
         except CannotLoad as error:
             retry = self._command(transition)
             logger.error("can't be %sd: %s. Put that right, then: %s", transition, error, retry)
+            self._failure = f"can't be {transition}d: {error}"
             return FAILURE
-        except Exception:
+        except Exception as error:
             logger.exception("can't be %sd:", transition)
+            self._failure = f"can't be {transition}d: {error!r}"
             return FAILURE
+        self._failure = ""
         with self._changing:
             self._loaded = loaded
             self._apply_settings()
         logger.info("ready with %s on %s", loaded.facts["model"], loaded.facts["device"])
         return SUCCESS
 
-    def _load(self, undo: ExitStack) -> _Loaded:
-        """Loads and makes everything; what frees it goes to `undo` until all of it is there."""
-        settings, factory = self._settings, RclpyMessages()
-        self._decode = self._decode or choose_decode()
-        segmenter = load_models(settings)
-        undo.callback(segmenter.close)
-
-        def publisher(topic: str, type_name: str) -> RclpyPublisher:
-            made = self._publisher(topic, type_name)
-            undo.callback(made.destroy, self)
-            return made
-
-        cameras = {name: make_publishers(name, publisher, settings) for name in settings.cameras}
-        outputs = Outputs(factory, cameras, self._diagnostics, settings)
-        services = Services(segmenter, factory, self._decode)
-        enrichment = Enrichment(settings, self)
-
-        def publish(result: Result) -> None:
-            services.remember(result)
-            outputs.publish(result)
-
-        stream = SegmentationStream(
-            segmenter,
-            publish,
-            wanted=outputs.wanted,
-            clock=self,
-            settings=StreamSettings(settings.max_rate, settings.lazy),
-            decode=self._decode,
-            enrich=enrichment,
-        )
-        answers = publisher("~/query/result", "zgs_ros/msg/QueryResult")
-        queries = self.create_subscription(
-            Query, "~/query/request", QueryTopic(stream, services, answers), QUERY_QOS
-        )
-        undo.callback(self.destroy_subscription, queries)
-        stream.start()
-        undo.callback(stream.stop)
-        facts = {
-            "version": __version__,
-            "model": segmenter.model,
-            "device": segmenter.device,
-            "profile": settings.profile,
-        }
-        return _Loaded(facts, stream, enrichment, outputs, services, undo.pop_all())
-
     def _command(self, transition: str) -> str:
         return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
-
-    def _publisher(self, topic: str, type_name: str) -> RclpyPublisher:
-        made = self.create_publisher(message_class(type_name), topic, RESULT_QOS)
-        return RclpyPublisher(made, self.context)
 
     def _camera_topics(self) -> str:
         return ", ".join(camera.topic for camera in self._cameras)
@@ -285,24 +203,46 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
                 camera.set_slop(settings.depth.slop)
 
     def _diagnose(self) -> None:
+        diagnosis = self._active_diagnosis() or self._resting_diagnosis()
+        name, thresholds = self.get_fully_qualified_name(), self._settings.diagnostics
+        factory = RclpyMessages()
+        message = diagnostic_array(factory, self.now_ns(), name, diagnosis, thresholds)
+        self._diagnostics.publish(message)
+
+    def _active_diagnosis(self) -> Diagnosis | None:
         loaded = self._loaded
-        if loaded and self._cameras:
-            loaded.outputs.publish_diagnostics(
-                self.now_ns(),
-                self.get_fully_qualified_name(),
-                Diagnosis(
-                    loaded.stream.statistics.snapshot(),
-                    self._settings.cameras,
-                    loaded.outputs.wanted(),
-                    {
-                        **loaded.facts,
-                        "image topic": self._camera_topics(),
-                        **loaded.enrichment.facts(),
-                        **memory_facts(loaded.facts["device"]),
-                    },
-                    loaded.enrichment.problems(),
-                ),
-            )
+        if loaded is None or not self._cameras:
+            return None
+        facts = {
+            **loaded.facts,
+            "image topic": self._camera_topics(),
+            **loaded.enrichment.facts(),
+            **memory_facts(loaded.facts["device"]),
+        }
+        return Diagnosis(
+            loaded.stream.statistics.snapshot(),
+            self._settings.cameras,
+            loaded.outputs.wanted(),
+            facts,
+            loaded.enrichment.problems(),
+        )
+
+    def _resting_diagnosis(self) -> Diagnosis:
+        loaded = self._loaded
+        command = "activate" if loaded else self._loading_transition
+        state = "unconfigured" if command == "configure" else "inactive"
+        return Diagnosis(
+            loaded.stream.statistics.snapshot() if loaded else Snapshot(),
+            cameras=(),
+            facts={
+                "version": __version__,
+                "profile": self._settings.profile,
+                **(loaded.facts if loaded else {}),
+                **memory_facts(loaded.facts["device"] if loaded else ""),
+            },
+            resting="between two states" if self.busy else f"{state}: {self._command(command)}",
+            failure="" if self.busy else self._failure,
+        )
 
     async def _segment_image(self, request: Any, response: Any) -> Any:
         return await self._respond(response, lambda s: s.respond_to_image(request))
@@ -329,47 +269,3 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         except ServiceError as error:
             response.message = str(error)
         return response
-
-
-def main(args: list[str] | None = None) -> int:
-    """Runs the node until it is told to stop; returns the exit code.
-
-    Args:
-        args: Command line: ROS arguments, and ``--autostart`` to configure and activate the node.
-    """
-    try:
-        rclpy.init(args=args)
-    except RCLError as error:  # such as a params file that is no YAML
-        print(f"zgs_node: {error}", file=sys.stderr)
-        return 2
-    except rclpy_implementation.UnknownROSArgsError as error:
-        print(f"zgs_node: unknown among --ros-args: {error}", file=sys.stderr)
-        return 2
-    ros_log = forward_logging(rclpy.logging.get_logger("zgs"))
-    try:
-        node = ZgsNode()
-    except SettingsError as error:
-        logger.critical("can't start: %s", error)
-        rclpy.try_shutdown()
-        return 2
-    ros_log.use(node.get_logger())
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        if "--autostart" in remove_ros_args(args):
-            node.bring_up()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except RCLError:
-        if rclpy.ok():  # else the context ended under a wait
-            raise
-    finally:
-        # A Ctrl-C in the terminal of `ros2 launch` arrives twice: from the terminal and from launch.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.free()
-        node.destroy_node()
-        rclpy.try_shutdown()
-        if node.busy:  # in the middle of loading models, which nothing can stop
-            os._exit(0)
-    return 0

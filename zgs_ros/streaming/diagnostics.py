@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from zgs_ros.config import DiagnosticsSettings
@@ -27,6 +24,8 @@ class Diagnosis:
         wanted: Whether anybody listens to its results.
         facts: Further values, such as the model; ``device`` becomes the hardware id.
         problems: What else is not as it should be, such as missing depth; each is a warning.
+        resting: Why it does not listen, "" if it does; then only a failure is trouble.
+        failure: Why it can't do what it was told, such as models that can't be loaded; "" if it can.
     """
 
     snapshot: Snapshot
@@ -34,6 +33,8 @@ class Diagnosis:
     wanted: bool = True
     facts: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    resting: str = ""
+    failure: str = ""
 
 
 def diagnostic_array(
@@ -55,6 +56,8 @@ def diagnostic_array(
     name, device = name.strip("/"), diagnosis.facts.get("device", "")
     level, text = assess(diagnosis, thresholds)
     values = {**diagnostic_values(diagnosis.snapshot), **diagnosis.facts}
+    if diagnosis.failure:
+        values["last error"] = diagnosis.failure
     statuses = [_status(factory, level, f"{name}: stream", text, device, values)]
     for camera in filter(None, diagnosis.cameras):
         seen = diagnosis.snapshot.cameras.get(camera)
@@ -68,6 +71,10 @@ def diagnostic_array(
 
 def assess(diagnosis: Diagnosis, thresholds: DiagnosticsSettings) -> tuple[int, str]:
     """Level and one line about the stream: all that is wrong at the worst level."""
+    if diagnosis.failure:
+        return ERROR, diagnosis.failure
+    if diagnosis.resting:
+        return OK, diagnosis.resting
     snapshot = diagnosis.snapshot
     silence, error = snapshot.seconds_since_frame, snapshot.seconds_since_error
     found = [(WARN, problem) for problem in diagnosis.problems]
@@ -131,23 +138,6 @@ def camera_values(camera: CameraSnapshot) -> dict[str, str]:
         "results per second": f"{camera.rate:.2f}",
         **_ages(camera.seconds_since_frame, camera.seconds_since_result),
     }
-
-
-def memory_facts(device: str) -> dict[str, str]:
-    """Memory of this process, and on a CUDA device what its tensors hold there, in MB."""
-    facts = {"memory [MB]": f"{_resident_bytes() / 1e6:.0f}"}
-    torch = sys.modules.get("torch")  # not loaded here: where it is not in use, there is no GPU
-    if torch is not None and device.startswith("cuda"):
-        facts["GPU memory [MB]"] = f"{torch.cuda.memory_reserved(device) / 1e6:.0f}"
-    return facts
-
-
-def _resident_bytes() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # not Linux: the most that it ever was, which macOS gives in bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return pages * resource.getpagesize()
 
 
 def _silence(seconds: float | None, thresholds: DiagnosticsSettings) -> tuple[int, str]:
