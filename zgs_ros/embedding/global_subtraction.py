@@ -80,11 +80,12 @@ def masked_blocks(
         (segments, width): the class token behind the last block.
     """
     images = [image for image, count in enumerate(counts) for _ in range(count)]
-    states = tokens[images]  # (segments, tokens, width)
+    states = tokens
     for number, block in enumerate(blocks):
         rows = 1 if number == len(blocks) - 1 else None
         if number == 0:
-            shared = project_heads(block, tokens)
+            shared = project_heads(block, states)
+            states = states[:, :rows][images]  # (segments, tokens, width)
             attended = torch.cat(
                 [
                     _subtracted_attention(heads, part, sigma, rows)

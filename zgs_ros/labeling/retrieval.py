@@ -52,11 +52,16 @@ class RetrievalLabeler:
         if not len(embeddings):
             return []
         scores = embeddings @ self._embeddings.T  # (segments, phrases)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : self._count]
+        # Sorting whole vocabularies takes longer than comparing with them.
+        lowest = np.partition(scores, -self._count, axis=1)[:, -self._count]
         return [
-            tuple(Label(self.phrases[column], float(row[column])) for column in columns)
-            for row, columns in zip(scores, best, strict=True)
+            self._labels(row, np.flatnonzero(row >= bound))
+            for row, bound in zip(scores, lowest, strict=True)
         ]
+
+    def _labels(self, row: Embeddings, columns: NDArray[np.intp]) -> tuple[Label, ...]:
+        order = columns[np.argsort(-row[columns], kind="stable")][: self._count]
+        return tuple(Label(self.phrases[column], float(row[column])) for column in order)
 
     def text_embedding(self, phrase: str) -> Embeddings:
         """float32 (dimensions,) embedding of a phrase of the vocabulary.

@@ -109,7 +109,8 @@ def load_clip(
         )
         tokenizer = open_clip.get_tokenizer(source)
         embedder = ClipEmbedder(
-            model.to(device=device, dtype=precision),
+            # Channels last is what convolutions in front of a ViT are fastest with.
+            model.to(device=device, dtype=precision, memory_format=torch.channels_last),
             tokenizer,
             space,
             mode=settings.mode,

@@ -86,6 +86,10 @@ class DinoFeatures(torch.nn.Module):
 
     @torch.inference_mode()
     def forward(self, pixels: Tensor) -> Tensor:
+        """Keys at every patch position, without gradients; see `keys`."""
+        return self.keys(pixels)
+
+    def keys(self, pixels: Tensor) -> Tensor:
         """Keys at every patch position.
 
         Args:

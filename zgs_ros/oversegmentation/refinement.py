@@ -98,7 +98,7 @@ def refine(
     radius: int,
     epsilon: float,
     min_area: float,
-) -> NDArray[np.int64]:
+) -> NDArray[np.int16]:
     """Fits soft segment maps to an image's edges and decides every pixel.
 
     Every pixel of the model's image is decided first. Inside a segment that holds for the pixels of the
@@ -124,15 +124,17 @@ def refine(
     height, width = image.shape[:2]
     rows = _nearest_pixels(height, labels.shape[0], labels.device)
     columns = _nearest_pixels(width, labels.shape[1], labels.device)
-    fine = labels[rows][:, columns]
+    fine = labels.short()[rows][:, columns]
     border = _borders(labels)[rows][:, columns].nonzero()
     if len(border):
         here = (rows[border[:, 0]], columns[border[:, 1]])
         pairs = torch.stack([labels[here], second[here]], dim=1)
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(labels.device)
         colours = pixels[border[:, 0], border[:, 1]].float() / 255.0
-        first_wins = _scores_at(models, pairs, border, colours, (height, width)).diff(dim=1) <= 0.0
-        fine[border[:, 0], border[:, 1]] = torch.where(first_wins[:, 0], pairs[:, 0], pairs[:, 1])
+        first_wins = (
+            _scores_at(models, pairs, border, colours, (height, width)).diff(dim=1)[:, 0] <= 0.0
+        )
+        fine[border[:, 0], border[:, 1]] = torch.where(first_wins, *pairs.unbind(1)).short()
     return fine.cpu().numpy()
 
 

@@ -77,22 +77,25 @@ def build_tree(
     """
     flat = features.flatten(0, 1)
     if groups and groups < len(flat):
-        owner = _kmeans(features, groups)
-        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owner))
+        owners = _kmeans(features, groups)
+        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owners))
         merges = ward(means, sizes)
-        members = _members(owner.cpu().numpy(), len(sizes))
+        owner = owners.cpu().numpy()
     else:
         means = flat.double().cpu().numpy()
         sizes = np.ones(len(means))
         merges = linkage(means, "ward") if len(means) > 1 else np.zeros((0, 4))
-        members = [np.array([i]) for i in range(len(means))]
-    return _accept_splits(_Clusters(merges, members, means, sizes), splits, threshold)
+        owner = np.arange(len(means))
+    return _accept_splits(_Clusters(merges, owner, means, sizes), splits, threshold)
 
 
 def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ward clustering of weighted vectors by the nearest-neighbour chain, in O(n^2) time and memory.
+    """Ward clustering of weighted vectors, in O(n^2) memory.
 
-    Equals Ward clustering of data in which vector i stands ``weights[i]`` times.
+    Equals Ward clustering of data in which vector i stands ``weights[i]`` times. In every round all
+    pairs merge of which each is the other's nearest, which gives the same tree as merging the nearest
+    pair of all again and again (Sumengen et al., "Scaling Hierarchical Agglomerative Clustering to
+    Billion-sized Datasets", 2021), in a few dozen rounds of whole-array arithmetic.
 
     Args:
         vectors: (n, width).
@@ -102,54 +105,38 @@ def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[
         (n - 1, 4) in scipy's format: two cluster numbers, height, and weight of the union; rising height.
     """
     count = len(vectors)
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    distances = np.maximum(squares[:, None] + squares[None] - 2.0 * vectors @ vectors.T, 0.0)
-    mass = weights.astype(np.float64).copy()
-    # Twice the growth of the sum of squares, which for single points is their squared distance.
-    distances *= 2.0 * mass[:, None] * mass[None] / (mass[:, None] + mass[None])
+    mass = weights.astype(np.float64)
+    sums = vectors * mass[:, None]
+    gram = sums @ sums.T  # of the clusters' sums, so that merging is adding
+    name = np.arange(count)
+    merges = [np.empty((0, 4))]
+    while len(mass) > 1:
+        distances = _ward_distances(gram, mass)
+        nearest = distances.argmin(axis=1)
+        mutual = nearest[nearest] == np.arange(len(mass))
+        first = np.flatnonzero(mutual & (np.arange(len(mass)) < nearest))
+        second = nearest[first]
+        heights = np.sqrt(distances[first, second])
+        mass[first] += mass[second]
+        merges.append(np.stack([name[first], name[second], heights, mass[first]], axis=1))
+        gram[first] += gram[second]
+        gram[:, first] += gram[:, second]
+        left = np.delete(np.arange(len(mass)), second)
+        gram, mass, name = gram[np.ix_(left, left)], mass[left], name[left]
+    return _number_clusters(np.concatenate(merges), count)
+
+
+def _ward_distances(gram: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Twice the growth of the sum of squares by each union; for single points their squared distance."""
+    products = np.multiply.outer(mass, mass)
+    means = gram / products
+    squares = means.diagonal()
+    distances = squares[:, None] + squares - 2.0 * means
+    distances *= 2.0 * products / np.add.outer(mass, mass)
+    # Exactly symmetric, so that the nearest pair of all is always a mutual one.
+    distances = np.maximum(np.maximum(distances, distances.T), 0.0)
     np.fill_diagonal(distances, np.inf)
-    merges = np.empty((max(count - 1, 0), 4))
-    chain: list[int] = []
-    alive = np.ones(count, bool)
-    for step in range(count - 1):
-        if not chain:
-            chain.append(int(np.argmax(alive)))
-        while True:
-            tip = chain[-1]
-            nearest = int(np.argmin(distances[tip]))
-            # On ties the chain's previous element wins, or the walk would not end.
-            if len(chain) > 1 and distances[tip, chain[-2]] <= distances[tip, nearest]:
-                nearest = chain[-2]
-                break
-            chain.append(nearest)
-        del chain[-2:]
-        first, second = min(tip, nearest), max(tip, nearest)
-        merges[step] = first, second, np.sqrt(distances[first, second]), mass[first] + mass[second]
-        _merge_rows(distances, mass, alive, first, second)
-    return _number_clusters(merges, count)
-
-
-def _merge_rows(
-    distances: NDArray[np.float64],
-    mass: NDArray[np.float64],
-    alive: NDArray[np.bool_],
-    first: int,
-    second: int,
-) -> None:
-    """Lance-Williams update: `first` becomes the union, `second` is gone."""
-    between = distances[first, second]
-    total = mass + mass[first] + mass[second]
-    row = (
-        (mass + mass[first]) * distances[first]
-        + (mass + mass[second]) * distances[second]
-        - mass * between
-    ) / total
-    mass[first] += mass[second]
-    alive[second] = False
-    row[~alive] = np.inf
-    row[first] = np.inf
-    distances[first] = distances[:, first] = row
-    distances[second] = distances[:, second] = np.inf
+    return distances
 
 
 def _number_clusters(merges: NDArray[np.float64], count: int) -> NDArray[np.float64]:
@@ -207,53 +194,71 @@ def _group_means(flat: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     return sums / sizes[:, None], sizes
 
 
-def _members(owner: NDArray[np.int64], groups: int) -> list[NDArray[np.int64]]:
-    order = np.argsort(owner, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(owner, minlength=groups))[:-1])
-
-
-@dataclass(frozen=True, eq=False)
 class _Clusters:
-    """A cluster tree over groups of positions.
+    """A cluster tree over groups of positions, from which nodes are taken.
 
-    Attributes:
-        merges: In scipy's format, rising height; clusters below `len(members)` are the groups.
-        members: Positions of each group.
+    Args:
+        merges: In scipy's format, rising height; clusters below the number of groups are the groups.
+        owner: int64 (positions,), group of each position.
         means: float64 (groups, width), mean feature of each group.
         sizes: float64 (groups,), number of positions.
     """
 
-    merges: NDArray[np.float64]
-    members: list[NDArray[np.int64]]
-    means: NDArray[np.float64]
-    sizes: NDArray[np.float64]
+    def __init__(
+        self,
+        merges: NDArray[np.float64],
+        owner: NDArray[np.int64],
+        means: NDArray[np.float64],
+        sizes: NDArray[np.float64],
+    ) -> None:
+        groups = len(sizes)
+        self._pairs = merges[:, :2].astype(np.int64).tolist()
+        self._groups = groups
+        # Groups in the order of the tree's leaves, in which every cluster is one run.
+        self._lengths = [1] * groups + [0] * len(self._pairs)
+        for cluster, (left, right) in enumerate(self._pairs, start=groups):
+            self._lengths[cluster] = self._lengths[left] + self._lengths[right]
+        self._starts = [0] * len(self._lengths)
+        for cluster in range(len(self._lengths) - 1, groups - 1, -1):
+            left, right = self.children(cluster)
+            self._starts[left] = self._starts[cluster]
+            self._starts[right] = self._starts[cluster] + self._lengths[left]
+        rank = np.array(self._starts[:groups])
+        order = np.argsort(rank)
+        self._rank_of_position = rank[owner]
+        self._means, self._sizes = means[order], sizes[order]
+
+    @property
+    def top(self) -> int:
+        """The cluster of everything."""
+        return len(self._starts) - 1
+
+    @property
+    def merges(self) -> int:
+        """Number of clusters that have children."""
+        return len(self._pairs)
 
     def children(self, cluster: int) -> tuple[int, int]:
-        left, right = self.merges[cluster - len(self.members), :2]
-        return int(left), int(right)
+        """The two clusters that this one was merged from."""
+        left, right = self._pairs[cluster - self._groups]
+        return left, right
 
     def node(self, number: int, cluster: int) -> Node:
         """The cluster as a node with that heap number."""
-        groups = []
-        stack = [cluster]
-        while stack:
-            item = stack.pop()
-            if item < len(self.members):
-                groups.append(item)
-            else:
-                stack.extend(self.children(item))
-        positions = np.sort(np.concatenate([self.members[group] for group in groups]))
-        centroid = np.average(self.means[groups], axis=0, weights=self.sizes[groups])
-        return Node(number, positions, centroid.astype(np.float32))
+        start, stop = self._starts[cluster], self._starts[cluster] + self._lengths[cluster]
+        inside = (self._rank_of_position >= start) & (self._rank_of_position < stop)
+        centroid = np.average(
+            self._means[start:stop], axis=0, weights=self._sizes[start:stop]
+        ).astype(np.float32)
+        return Node(number, np.flatnonzero(inside), centroid)
 
 
 def _accept_splits(clusters: _Clusters, splits: int, threshold: float) -> SegmentTree:
-    merges = len(clusters.merges)
-    top = len(clusters.members) + merges - 1
+    top = clusters.top
     nodes = {0: clusters.node(0, top)}
     heap_number = {top: 0}
     # Merges are in rising order of height, so the last is the first split.
-    for cluster in range(top, top - min(splits, merges), -1):
+    for cluster in range(top, top - min(splits, clusters.merges), -1):
         if cluster not in heap_number:
             continue  # its parent was refused
         number = heap_number[cluster]

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -17,6 +18,7 @@ from zgs_ros.synthetic.examples import ObjectCrops
 from zgs_ros.synthetic.naming import Directions
 from zgs_ros.synthetic.pool import SHARD, ScenePool, render_pool
 from zgs_ros.synthetic.train_clip import ClipTrainer, ClipTraining, grid_of, load_config
+from zgs_ros.synthetic.train_dense import DenseTrainer, DenseTraining
 from zgs_ros.synthetic.train_dino import DinoTrainer, DinoTraining
 from zgs_ros.synthetic.train_stem import StemTrainer, StemTraining
 
@@ -41,9 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = {name: getattr(options, name) for name in ("steps", "batch", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
     if options.model == "dino":
-        dino = DinoTrainer(config, pool, out, replace(DinoTraining(), **given))
+        dino_settings = replace(DinoTraining(), **given)
+        dino = DinoTrainer(config, pool, out, dino_settings)
         dino.run()
-        export(dino.model, options.output or config, "model.safetensors", "config.json")
+        backbone = first_blocks(dino.model, config)
+        dense = DenseTrainer(backbone, pool, out, DenseTraining(seed=dino_settings.seed))
+        dense.run()
+        export(dense.model, options.output or config, "model.safetensors", "config.json")
     else:
         render_pool(work / "held_out", SHARD, HELD_OUT_SEED, workers=1)
         settings = replace(ClipTraining(), **given)
@@ -58,6 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "open_clip_model.safetensors",
             "open_clip_config.json",
         )
+
+
+def first_blocks(model: torch.nn.Module, config: Path) -> torch.nn.Module:
+    """The model of the configuration with the weights of a deeper one's first blocks."""
+    shallow = timm.create_model(f"local-dir:{config}", pretrained=False, num_classes=0)
+    weights = model.state_dict()
+    shallow.load_state_dict({name: weights[name] for name in shallow.state_dict()})
+    return shallow
 
 
 def export(model: torch.nn.Module, folder: Path, weights: str, config: str) -> None:

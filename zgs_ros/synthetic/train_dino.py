@@ -1,9 +1,8 @@
-"""Training of the mini DINO on the synthetic world, by self-distillation without any label.
+"""First stage of the mini DINO's training on the synthetic world: self-distillation without any label.
 
 A student learns to predict, from one view of a scene, what its own moving average (the teacher) says
 of another view (Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021):
-two large and several small crops, centring and sharpening of the teacher against collapse. Colours are
-barely changed between views: here they tell things apart, and the over-segmentation needs that.
+two large and several small crops, centring and sharpening of the teacher against collapse.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import timm
 import torch
@@ -26,15 +24,21 @@ from torch.nn import functional
 
 from zgs_ros.synthetic.pool import ScenePool, shuffled
 from zgs_ros.synthetic.training import Journal, load_state, save_state
+from zgs_ros.synthetic.views import random_view, stack
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DinoTraining:
-    """How the mini DINO is trained."""
+    """How the mini DINO is trained.
 
-    steps: int = 2_000
+    Attributes:
+        blocks: One more than are kept: the last serves what the class token has to say.
+    """
+
+    blocks: int = 4
+    steps: int = 2_200
     batch: int = 32
     large: int = 96
     small: int = 48
@@ -85,7 +89,9 @@ class DinoTrainer:
         self._state_file = out / "state.pt"
         self._journal = Journal(out / "log.jsonl")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        backbone: Any = timm.create_model(f"local-dir:{config}", pretrained=False, num_classes=0)
+        backbone: Any = timm.create_model(
+            f"local-dir:{config}", pretrained=False, num_classes=0, depth=training.blocks
+        )
         head = DinoHead(backbone.num_features, training.prototypes)
         self._student = nn.ModuleDict({"backbone": backbone, "head": head}).to(self._device)
         self._teacher = copy.deepcopy(self._student).requires_grad_(False)
@@ -192,32 +198,12 @@ def _views(
     scenes: list[NDArray[np.uint8]], training: DinoTraining, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """Large views, (2 * batch, 3, large, large), and small ones; view by view, not scene by scene."""
-    large = [_view(scene, training.large, (0.25, 0.9), rng) for _ in range(2) for scene in scenes]
+    large = [
+        random_view(scene, training.large, (0.25, 0.9), rng) for _ in range(2) for scene in scenes
+    ]
     small = [
-        _view(scene, training.small, (0.04, 0.25), rng)
+        random_view(scene, training.small, (0.04, 0.25), rng)
         for _ in range(training.small_crops)
         for scene in scenes
     ]
-    return _normalised(large), _normalised(small)
-
-
-def _normalised(views: list[NDArray[np.float32]]) -> Tensor:
-    return (torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2) / 255.0 - 0.5) / 0.25
-
-
-def _view(
-    scene: NDArray[np.uint8], size: int, areas: tuple[float, float], rng: np.random.Generator
-) -> NDArray[np.float32]:
-    height, width, _ = scene.shape
-    side = math.sqrt(height * width * rng.uniform(*areas))
-    stretch = math.exp(rng.uniform(-0.2, 0.2))
-    h, w = min(height, int(side * stretch)), min(width, int(side / stretch))
-    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    crop = np.ascontiguousarray(scene[top : top + h, left : left + w])
-    view = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
-    if rng.random() < 0.5:
-        view = view[:, ::-1]
-    if rng.random() < 0.3:
-        view = cv2.GaussianBlur(view, (0, 0), float(rng.uniform(0.3, 1.2))).astype(np.float32)
-    view = (view - 128.0) * rng.uniform(0.75, 1.25) + 128.0 + rng.uniform(-20.0, 20.0)
-    return np.clip(view, 0.0, 255.0).astype(np.float32)
+    return (stack(large) - 0.5) / 0.25, (stack(small) - 0.5) / 0.25
