@@ -183,6 +183,50 @@ def test_nothing_is_waited_for_where_no_depth_comes() -> None:
     assert time.monotonic() - began < 1.0
 
 
+class PlayedClock:
+    """A clock that runs `rate` times as fast as time itself."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._began = time.monotonic()
+        self.jump = 0
+
+    def now_ns(self) -> int:
+        return int((time.monotonic() - self._began) * self._rate * 1e9) + 10**18 + self.jump
+
+
+@pytest.mark.parametrize(
+    ("slop", "rate", "delay", "found"),
+    [
+        (0.1, 0.125, 0.25, True),  # 0.03 s later where it was recorded
+        (0.1, 0.25, 0.9, False),
+        (1.0, 50.0, 0.1, True),  # 5 s on the clock: transport takes the time that it takes
+        (0.1, 0.0, 0.25, True),
+    ],
+)
+def test_depth_of_a_bag_is_waited_for_on_its_clock(
+    slop: float, rate: float, delay: float, found: bool
+) -> None:
+    feed = DepthFeed(slop, PlayedClock(rate))
+    feed.offer(flat(2.0, 90.0))
+    ticket = feed.expect(header(100.0))
+    camera = threading.Timer(delay, lambda: feed.offer(flat(2.0, 100.0)))
+    camera.start()
+    assert (ticket.wait() is not None) == found
+    camera.join()
+
+
+@pytest.mark.parametrize("jump", [0, -(10**12)], ids=["stands still", "jumps back"])
+def test_a_clock_that_does_not_go_on_holds_nothing_up(jump: int) -> None:
+    feed = DepthFeed(0.1, clock := PlayedClock(0.0))
+    feed.offer(flat(2.0, 90.0))
+    ticket = feed.expect(header(100.0))
+    clock.jump = jump
+    began = time.monotonic()
+    assert ticket.wait() is None
+    assert time.monotonic() - began < 3.0
+
+
 def test_only_images_on_their_way_hold_depth() -> None:
     feed = DepthFeed(slop=0.05)
     kept = feed.expect(header(1.0))

@@ -43,7 +43,7 @@ class CameraSubscriptions:
     ) -> None:
         self._node = node
         self._prefix = f"{name}/" if name else ""
-        self._pairing = _Pairing(settings.depth.slop) if settings.depth.enabled else None
+        self._pairing = _Pairing(settings.depth.slop, node) if settings.depth.enabled else None
         feed = self._pairing.feed if self._pairing else None
         self._camera = CameraInput(name, stream, feed)
         self._subscriptions: list[Any] = []
@@ -81,14 +81,24 @@ class CameraSubscriptions:
             self._pairing.offer_image(message.header)
 
 
+class _RosClock:
+    """A node's clock, which may be simulated, as a `zgs_ros.streaming.clock.Clock`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+
 class _Pairing:
     """Finds the depth of each image with message_filters. Images don't wait for it: only their
     headers are held, and depth that is found goes after its image, see `DepthFeed`."""
 
-    def __init__(self, slop: float) -> None:
+    def __init__(self, slop: float, node: Node) -> None:
         import message_filters  # only needed with depth
 
-        self.feed = DepthFeed(slop)
+        self.feed = DepthFeed(slop, _RosClock(node))
         self._headers = message_filters.SimpleFilter()
         self._depths = message_filters.SimpleFilter()
         self._filter = message_filters.ApproximateTimeSynchronizer(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.geometry import PinholeCamera
+from zgs_ros.streaming.clock import Clock
 from zgs_ros.streaming.images import BadImage, Layout, read_rows
 
 _METRES = Layout(channels=1, depth=4)
@@ -22,6 +23,9 @@ DEPTH_ENCODINGS = tuple(sorted(_LAYOUTS))
 
 ALIVE_SECONDS = 1.0
 """Depth that did not come for this long is not waited for."""
+
+POLL_SECONDS = 0.02
+"""How often a clock that is not the wall clock is asked whether waiting is over."""
 
 STRAIGHT = ("", "plumb_bob", "rational_polynomial")
 """Distortion models whose coefficients are those of OpenCV's standard model."""
@@ -83,12 +87,14 @@ class DepthTicket:
     Attributes:
         stamp_ns: The image's stamp.
         arrival: When it came in, on the monotonic clock [s].
+        arrival_ns: When that was on the feed's clock [ns].
         message: The depth image nearest to it so far, None while there is none.
     """
 
     def __init__(self, stamp_ns: int, feed: DepthFeed) -> None:
         self.stamp_ns = stamp_ns
         self.arrival = time.monotonic()
+        self.arrival_ns = feed.now_ns()
         self.message: Any = None
         self._feed = feed
         self._gap_ns: float = np.inf
@@ -118,10 +124,13 @@ class DepthFeed:
 
     Args:
         slop: Seconds by which the stamps of an image and its depth may differ.
+        clock: That stamps are on, where it is not the wall clock: a bag that is played slowly
+            brings depth later than the slop.
     """
 
-    def __init__(self, slop: float) -> None:
+    def __init__(self, slop: float, clock: Clock | None = None) -> None:
         self.slop = slop
+        self._clock = clock
         self.info: Any = None
         self._changed = threading.Condition()
         self._last_offer = -np.inf
@@ -161,10 +170,22 @@ class DepthFeed:
         with self._changed:
             while ticket.message is None:
                 now = time.monotonic()
-                left = ticket.arrival + self.slop - now
+                left = self._left(ticket, now)
                 if left <= 0 or now - self._last_offer > ALIVE_SECONDS:
                     return
-                self._changed.wait(left)
+                self._changed.wait(min(left, POLL_SECONDS) if self._clock else left)
+
+    def now_ns(self) -> int:
+        """The time on the clock of the stamps; 0 where it is the wall clock."""
+        return self._clock.now_ns() if self._clock else 0
+
+    def _left(self, ticket: DepthTicket, now: float) -> float:
+        """Seconds until the slop is over on both clocks, or it is clear that one stands still."""
+        left = self.slop - (now - ticket.arrival)
+        passed = (self.now_ns() - ticket.arrival_ns) * 1e-9
+        if self._clock and passed >= 0:  # else it jumped back, and nobody can tell
+            left = max(left, self.slop - passed)
+        return min(left, max(self.slop, ALIVE_SECONDS) - (now - ticket.arrival))
 
     def offer_info(self, message: Any) -> None:
         """Takes in a sensor_msgs/CameraInfo; the latest one counts."""
