@@ -95,6 +95,10 @@ class Process:
         if not self.has_ended():
             os.killpg(self._process.pid, signal.SIGINT)
 
+    def freeze(self) -> None:
+        """Stops it where it is: it neither works nor ends."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
     def stop(self) -> int:
         """Presses Ctrl-C; returns the exit code."""
         self.interrupt()

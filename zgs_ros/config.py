@@ -23,7 +23,14 @@ LIVE: dict[str, Any] = {"live": True}
 """Marks a setting that a running node can change; all others are read when the models are loaded."""
 
 
-RESERVED = ("segments", "label_image", "overlay", "markers", "query", "segment_image")
+RESERVED: tuple[str, ...] = (
+    "segments",
+    "label_image",
+    "overlay",
+    "markers",
+    "query",
+    "segment_image",
+)
 RESERVED += ("detections", "detections_3d")
 """Topics and services of the node, which can't be names of cameras."""
 
