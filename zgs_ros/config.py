@@ -392,9 +392,10 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "mini": {
         "dino.model": "zgs-mini-dino",
-        "dino.short_side": 160,
-        "dino.stride": 4,
-        "clustering.positions": 384,
+        "dino.short_side": 168,
+        "dino.stride": 8,
+        "clustering.positions": 0,
+        "clustering.threshold": 0.92,
         "clip.model": "zgs-mini-clip",
         "clip.pretrained": "bundled",
         "clip.masked_blocks": 1,
