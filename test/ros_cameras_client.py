@@ -1,7 +1,8 @@
 """Cameras with depth around the node, for the tests: `ros_cameras_client.py OPTIONS_AS_JSON` prints JSON.
 
 Options: cameras (names, "" for one without), depth (metres, "nan", or null for none), depth_first
-(whether depth comes before its image), count of results to wait for from each camera.
+(whether depth comes before its image), count of results to wait for from each camera, seconds to
+wait at most.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from ros_client import HEIGHT, WIDTH, describe, image_message, spin_until
+from ros_process import PATIENCE
 from sensor_msgs.msg import CameraInfo, Image
 from visualization_msgs.msg import MarkerArray
 
@@ -90,7 +92,7 @@ def main() -> None:
             for camera in cameras.values()
         )
 
-    spin_until(node, enough)
+    spin_until(node, enough, options.get("seconds", PATIENCE / 2))
     ask.publish(Query(text="left half"))
     spin_until(node, lambda: bool(answers))
     diagnoses.clear()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dds_support import cli, peer
-from ros_process import Process, wait_until
+from ros_process import PATIENCE, Process, wait_until
 from ros_support import Ros
 
 from zgs_ros.dds.types import TypeSupport
@@ -20,6 +22,11 @@ from zgs_ros.streaming.outputs import DETECTION_TOPICS
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 ECHO = ("topic", "echo", "--once")
+
+OPTIONS = {"cameras": [""], "depth": 2.0, "count": 1_000_000, "seconds": PATIENCE}
+CLIENT = Path(__file__).with_name("ros_cameras_client.py")
+DEPTH_CAMERA = (sys.executable, str(CLIENT), json.dumps(OPTIONS))
+"""A camera with depth that publishes until it is ended."""
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def node_with_detections(ros: Ros) -> Iterator[Process]:
 )
 def test_detections_are_what_other_programs_know(ros: Ros, start: Any) -> None:
     types = TypeSupport("jazzy")
-    with start(ros), ros.process(*depth_camera(ros)):
+    with start(ros), ros.process(*DEPTH_CAMERA):
         for topic, kind in DETECTION_TOPICS.values():
             info = ("topic", "info", "-v", f"/zgs/{topic}")
             assert ros.shows({f"Topic type: {kind}", types.type_hash(kind)}, *info)
@@ -82,12 +89,6 @@ def test_detections_are_what_other_programs_know(ros: Ros, start: Any) -> None:
         assert re.search(r"score: 0\.\d+", shown)
         # At first depth may be missed, and segments without a place are no detections in space.
         assert ros.shows({"class_id: ", "id: '"}, *ECHO, "/zgs/detections_3d")
-
-
-def depth_camera(ros: Ros) -> list[str]:
-    """`zgs camera` with depth, on the domain of the ROS nodes."""
-    command = cli("camera", "--depth", "--size", "128x96")
-    return [*command[: command.index("--local")], "--domain", ros.env["ROS_DOMAIN_ID"]]
 
 
 def test_the_page_shows_the_rclpy_node(ros: Ros) -> None:
