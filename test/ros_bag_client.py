@@ -17,6 +17,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from ros_client import describe
 from ros_process import PATIENCE
 from rosgraph_msgs.msg import Clock
@@ -34,7 +35,9 @@ def play(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     clock: list[int] = []
     diagnoses: list[dict[str, Any]] = []
     node.create_subscription(SegmentArray, "/zgs/segments", results.append, 100)
-    node.create_subscription(Clock, "/clock", lambda m: clock.append(nanoseconds(m.clock)), 100)
+    node.create_subscription(
+        Clock, "/clock", lambda m: clock.append(nanoseconds(m.clock)), qos_profile_sensor_data
+    )
     node.create_subscription(
         DiagnosticArray, "/diagnostics", lambda m: diagnoses.append(describe(m)), 100
     )

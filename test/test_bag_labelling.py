@@ -351,10 +351,33 @@ def test_images_that_cannot_be_decoded_cost_only_themselves(
     assert len(bags.read(tmp_path / "out.mcap")["/zgs/camera/segments"]) == 5
     told = capfd.readouterr().err
     assert "5 labelled, 3 failed" in told
-    assert f"{CAMERA}: 2 images have no result: encoding 'rgb565' is not supported" in told
-    assert "/jpeg: 1 images have no result: data (100 bytes" in told
+    assert f"{CAMERA}: images without result: 2, because: encoding 'rgb565' is not supp" in told
+    assert "/jpeg: images without result: 1, because: data (100 bytes" in told
     assert label(bag, tmp_path / "out.mcap", topics=(CAMERA, "/jpeg")) == 1  # up to date
-    assert f"{CAMERA}: 2 images have no result" in capfd.readouterr().err
+    assert f"{CAMERA}: images without result: 2" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_damaged_bag_gives_what_can_be_read_and_says_what_is_lost(
+    tmp_path: Path, label: Label, storage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(200), storage)
+    file = bags.bag_file(bag)
+    data = bytearray(file.read_bytes())
+    if storage == "mcap":  # its end
+        file.write_bytes(data[: len(data) // 2])
+    else:  # its middle, which only shows while it is read
+        data[len(data) // 2 : len(data) // 2 + 9000] = b"x" * 9000
+        file.write_bytes(data)
+    segmenter = BrightAndDark()
+    assert label(bag, tmp_path / "out.mcap", segmenter) == 1
+    count = len(bags.read(tmp_path / "out.mcap")[SEGMENTS])
+    assert count <= segmenter.seen
+    assert 90 < count < 200
+    told = capfd.readouterr().err
+    assert f"{CAMERA}: {count} of 200 messages can be read" in told
+    assert label(bag, tmp_path / "out.mcap") == 1
+    assert f"{CAMERA}: {count} of 200 messages can be read" in capfd.readouterr().err
 
 
 def test_where_no_image_can_be_labelled_nothing_is_written(tmp_path: Path, label: Label) -> None:

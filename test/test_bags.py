@@ -130,11 +130,21 @@ def forget_index(file: Path) -> None:
     [
         ("mcap", cut(0.5), 6, "ends in the middle of what was recorded"),
         ("zstd", cut(0.5), 6, "ends in the middle of what was recorded"),
-        ("zstd", scribble_chunk(0, 8), 10, "1 damaged parts, with at least 2 of /camera/image_raw"),
-        ("zstd", scribble_chunk(53, 80), 10, "1 damaged parts, with an unknown number of mess"),
+        (
+            "zstd",
+            scribble_chunk(0, 8),
+            10,
+            "damaged parts: 1; lost with them: at least 2 of /camera/image_raw",
+        ),
+        (
+            "zstd",
+            scribble_chunk(53, 80),
+            10,
+            "damaged parts: 1; lost with them: an unknown number of",
+        ),
         ("mcap", forget_index, 12, "ends in the middle of what was recorded"),
         ("sqlite3", cut(0.5), 5, "is damaged or cut off at its end"),
-        ("sqlite3", scribble(0.5, 8192), 11, "1 damaged parts with 3 messages are lost"),
+        ("sqlite3", scribble(0.5, 8192), 11, "damaged parts: 1; lost with them: 3 messages"),
         ("file", cut(0.5), 5, "is damaged or cut off"),
     ],
 )

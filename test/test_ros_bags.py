@@ -23,8 +23,7 @@ from zgs_ros.config import NodeSettings, make_settings
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 CLIENT = Path(__file__).with_name("ros_bag_client.py")
-SECONDS = 30
-MAX_RATE = 0.5
+SECONDS = 100
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def node(ros: Ros, ros_models: dict[str, str]) -> Iterator[Process]:
     """The node on simulated time."""
-    given = {"device": "cpu", "max_rate": str(MAX_RATE), "use_sim_time": "true", **ros_models}
+    given = {"device": "cpu", "use_sim_time": "true", **ros_models}
     with ros.launched(**given) as process:
         process.wait_for("listens to")
         yield process
@@ -52,18 +51,21 @@ def play(ros: Ros, *arguments: object, **options: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("rate", "seconds"), [(0.5, 8), (1, 8), (5, SECONDS)])
+@pytest.mark.parametrize(
+    ("rate", "max_rate", "seconds"), [(0.5, 0.5, 8), (1, 0.5, 8), (5, 0.1, SECONDS)]
+)
 def test_throttling_follows_the_clock_of_the_bag(
-    ros: Ros, node: Process, recording: Path, rate: float, seconds: int
+    ros: Ros, node: Process, recording: Path, rate: float, max_rate: float, seconds: int
 ) -> None:
     """On the wall clock it would be more at half speed, and less at five times the speed."""
+    assert ros.ask("set_parameter", name="max_rate", value=str(max_rate)) == ""
     found = play(ros, recording, "--clock", "-r", rate, "--playback-duration", seconds)
     assert set(found["stamps"]) <= {bags.stamp(index) for index in range(10 * seconds + 1)}
     assert found["stamps"] == sorted(found["stamps"])
     assert found["frame_ids"] == ["camera_optical_frame"]
-    wall = seconds / rate * MAX_RATE + 1
-    assert len(found["stamps"]) <= seconds * MAX_RATE + 2
-    assert len(found["stamps"]) > (wall + 1 if rate > 1 else 1)
+    on_the_wall_clock = seconds / rate * max_rate + 1
+    assert len(found["stamps"]) <= seconds * max_rate + 2
+    assert len(found["stamps"]) > (on_the_wall_clock if rate > 1 else 1)
 
 
 def test_a_bag_that_is_played_again_and_again_stalls_nothing(
@@ -72,7 +74,7 @@ def test_a_bag_that_is_played_again_and_again_stalls_nothing(
     assert ros.ask("set_parameter", name="max_rate", value="2.0") == ""
     short = bags.record(tmp_path / "short", bags.images(40))
     found = play(ros, short, "--clock", "--loop", jumps=3)
-    assert found["clock_jumps"] >= 2
+    assert found["clock_jumps"] >= 1
     stamps, tracks = found["stamps"], found["tracks"]
     assert len(stamps) >= 4
     assert set(stamps) <= {bags.stamp(index) for index in range(40)}
@@ -86,7 +88,6 @@ def test_a_bag_that_is_played_again_and_again_stalls_nothing(
     assert "no image" not in last["message"]
     assert int(last["processed"]) >= len(stamps)
     assert "Traceback" not in node.text
-    assert ros.ask("set_parameter", name="max_rate", value=str(MAX_RATE)) == ""
 
 
 def label(bag: Path, out: Path, **options: Any) -> int:

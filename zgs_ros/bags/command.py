@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ class _Tally:
     def losses(self) -> list[str]:
         """A line for each kind of failure."""
         lines = [
-            f"{topic}: {count} images have no result: {problem}"
+            f"{topic}: images without result: {count}, because: {problem}"
             for (topic, problem), count in self.failures.most_common(SHOWN)
         ]
         if len(self.failures) > SHOWN:
@@ -125,9 +126,11 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
             try:
                 done = work.label(bag)
             except DamagedBag:  # once more, for what can be read; what was segmented is remembered
-                bag.close()
-                bag = open_bag(request.bag, salvage=True)
+                damaged, bag = bag, open_bag(request.bag, salvage=True)
+                damaged.close()
                 done = work.label(bag)
+        except sqlite3.Error as error:  # of the journal, or of a .db3 that is written
+            raise OSError(f"{target.workplace}: can't be written ({error})") from error
         finally:
             journal.close()
     finally:
@@ -237,7 +240,8 @@ def _storage(bag: Path) -> str:
 def _fingerprint(request: BagRequest, settings: NodeSettings, plan: Plan, key: str) -> str:
     """A text that differs where the bag would come out differently."""
     bag = request.bag
-    files = [path.stat() for path in (sorted(bag.iterdir()) if bag.is_dir() else [bag])]
+    paths = sorted(filter(storage_of, bag.iterdir())) if bag.is_dir() else [bag]
+    files = [path.stat() for path in paths]
     live = ("diagnostics.", "max_rate", "lazy", "cameras", "image_transport")
     values = {k: v for k, v in flatten(settings).items() if not k.startswith(live)}
     parts = [

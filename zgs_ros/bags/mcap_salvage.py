@@ -196,8 +196,10 @@ class McapSalvage:
                 known = self._channels.get(number)
                 counts[known.topic.name if known else "topics that are not described"] += count
             lost = ", ".join(f"{count} of {topic}" for topic, count in sorted(counts.items()))
-            what = f"with at least {lost}" if lost else "with an unknown number of messages"
-            self.losses.append(f"{self._name}: {self._bad_chunks} damaged parts, {what}, are lost")
+            what = f"at least {lost}" if lost else "an unknown number of messages"
+            self.losses.append(
+                f"{self._name}: damaged parts: {self._bad_chunks}; lost with them: {what}"
+            )
         if self._cut is not None:
             self.losses.append(
                 f"{self._name}: ends in the middle of what was recorded (in the record at byte "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_SALVAGE = {MCAP: McapSalvage, SQLITE3: SqliteSalvage}
+_SALVAGE: dict[str, Callable[[Path], Storage]] = {MCAP: McapSalvage, SQLITE3: SqliteSalvage}
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 METADATA = "metadata.yaml"
 

@@ -85,7 +85,7 @@ class SqliteSalvage:
     def _describe_losses(self) -> None:
         if self._gaps:
             self.losses.append(
-                f"{self._name}: {self._gaps} damaged parts with {self._missing} messages are lost"
+                f"{self._name}: damaged parts: {self._gaps}; lost with them: {self._missing} messages"
             )
         if self._is_cut:
             self.losses.append(

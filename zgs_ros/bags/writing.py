@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rosbags.interfaces import (
     MessageDefinitionFormat,
@@ -24,7 +24,7 @@ from zgs_ros.bags.bag import Recorded, Topic
 from zgs_ros.files.bags import MCAP, SQLITE3
 from zgs_ros.message_types import MessageTypes
 
-_VERSION = 8
+_VERSION: Literal[8] = 8
 """Of the metadata: what is newer, Humble can't read."""
 
 _PLUGINS = {MCAP: StoragePlugin.MCAP, SQLITE3: StoragePlugin.SQLITE3}
