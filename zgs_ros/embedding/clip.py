@@ -17,6 +17,7 @@ from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
 from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
 Mode = Literal["global_subtraction", "mask", "crop"]
@@ -145,17 +146,10 @@ class ClipEmbedder:
 
     def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
-        pixels = torch.from_numpy(np.array(image, order="C")).to(self._tower.weight.device)
-        pixels = pixels.permute(2, 0, 1)[None].float() / 255.0
-        pixels = functional.interpolate(
-            pixels,
-            size=self._tower.image_size,
-            mode="bicubic",
-            align_corners=False,
-            antialias=True,
-        )
+        weight = self._tower.weight
+        pixels = resize_images([image], self._tower.image_size, "bicubic", weight.device)
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        return ((pixels.clamp(0.0, 1.0) - mean) / std).to(self._tower.weight.dtype)
+        return ((pixels - mean) / std).to(weight.dtype)
 
     def _prefix(self, pixels: Tensor) -> Tensor:
         """Tokens behind the blocks that no segment influences, (images, tokens, width)."""

@@ -13,6 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.resizing import resize_images
+
 MAX_ASPECT = 3.0
 """Longer images are squashed to this ratio of sides, which bounds time and memory."""
 
@@ -69,13 +71,7 @@ class DinoFeatures(torch.nn.Module):
             float32 (images, 3, height', width') on the model's device, short side `short_side`.
         """
         size = self._resized(*images[0].shape[:2])
-        pixels = torch.from_numpy(np.stack(images)).to(self.mean.device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 255.0
-        shrinks = size[0] < pixels.shape[2]  # antialiasing matters only then, and costs time
-        pixels = functional.interpolate(
-            pixels, size=size, mode="bilinear", align_corners=False, antialias=shrinks
-        )
-        return pixels.clamp(0.0, 1.0)
+        return resize_images(images, size, "bilinear", self.mean.device)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         aspect = min(max(height, width) / min(height, width), MAX_ASPECT)

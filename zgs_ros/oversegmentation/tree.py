@@ -17,6 +17,8 @@ from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 KMEANS_STEPS = 3
+DISTANCE_ROWS = 512
+"""Rows of a distance matrix that are computed together; the whole would need twice the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def build_tree(
     else:
         means = flat.double().cpu().numpy()
         sizes = np.ones(len(means))
-        merges = linkage(means, "ward") if len(means) > 1 else np.zeros((0, 4))
+        merges = linkage(_distances(means), "ward") if len(means) > 1 else np.zeros((0, 4))
         owner = np.arange(len(means))
     return _accept_splits(_Clusters(merges, owner, means, sizes), splits, threshold)
 
@@ -137,6 +139,25 @@ def _ward_distances(gram: NDArray[np.float64], mass: NDArray[np.float64]) -> NDA
     distances = np.maximum(np.maximum(distances, distances.T), 0.0)
     np.fill_diagonal(distances, np.inf)
     return distances
+
+
+def _distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances of all pairs in scipy's condensed form, several times faster than its own `pdist`."""
+    count = len(vectors)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    condensed = np.empty(count * (count - 1) // 2)
+    filled = 0
+    for start in range(0, count, DISTANCE_ROWS):
+        rows = vectors[start : start + DISTANCE_ROWS]
+        block = rows @ vectors[start:].T
+        block *= -2.0
+        block += squares[start : start + len(rows), None]
+        block += squares[start:]
+        np.sqrt(np.maximum(block, 0.0, out=block), out=block)
+        for row, distances in enumerate(block, start=1):
+            condensed[filled : filled + count - start - row] = distances[row:]
+            filled += count - start - row
+    return condensed
 
 
 def _number_clusters(merges: NDArray[np.float64], count: int) -> NDArray[np.float64]:
