@@ -94,6 +94,12 @@ def run(
         str | None,
         typer.Option(help="raw, or compressed (then the topic is IMAGE_TOPIC/compressed)."),
     ] = None,
+    use_sim_time: Annotated[
+        bool,
+        typer.Option(
+            "--use-sim-time", help="Live in the time of /clock: a bag's or a simulation's."
+        ),
+    ] = False,
     max_rate: Annotated[
         float | None,
         typer.Option(help="Highest rate of results [Hz]."),
@@ -135,7 +141,9 @@ def run(
 
         topics = (depth_topic, camera_info_topic)
         options = peer.PeerOptions(
-            network, image_topic, name, namespace, distro, *topics, remappings=remappings
+            *(network, image_topic, name, namespace, distro, *topics),
+            remappings=remappings,
+            use_sim_time=use_sim_time,
         )
         peer.run(settings, options, load_segmenter)
 

@@ -14,7 +14,7 @@ from zgs_ros.config import NodeSettings
 from zgs_ros.dds.network import Network, socket_buffer_warning
 from zgs_ros.dds.node import Node, QosProfile, Subscription
 from zgs_ros.streaming.cameras import CameraInput
-from zgs_ros.streaming.clock import SystemClock
+from zgs_ros.streaming.clock import SimulatedClock, SystemClock
 from zgs_ros.streaming.depth import DepthFeed
 from zgs_ros.streaming.diagnostics import Diagnosis
 from zgs_ros.streaming.enrichment import Enrichment
@@ -72,6 +72,7 @@ class PeerOptions:
         depth_topic: Topic of the registered depth, as `image_topic`.
         camera_info_topic: Topic of the camera_info, as `image_topic`.
         remappings: Other names of topics and services: ``{"~/segments": "/labels"}``.
+        use_sim_time: Whether time is what ``/clock`` tells, as ``ros2 bag play --clock`` publishes.
     """
 
     network: Network
@@ -82,6 +83,7 @@ class PeerOptions:
     depth_topic: str = ""
     camera_info_topic: str = ""
     remappings: Mapping[str, str] = field(default_factory=dict)
+    use_sim_time: bool = False
 
 
 class Peer:
@@ -105,7 +107,7 @@ class Peer:
         )
         self._segmenter = segmenter
         self._settings = settings
-        self._clock = SystemClock()
+        self._clock = SimulatedClock() if options.use_sim_time else SystemClock()
         self.node = Node(
             options.name,
             options.namespace,
@@ -126,6 +128,10 @@ class Peer:
                 enrich=self._enrichment,
             )
             self.stream.start()
+            if isinstance(self._clock, SimulatedClock):
+                self.node.create_subscription(
+                    "/clock", "rosgraph_msgs/msg/Clock", self._clock.offer
+                )
             self._answer_queries()
             services = self._services
             self._offer_service("~/query", QUERY, services.respond_to_query)
@@ -207,7 +213,10 @@ class Peer:
     def _subscribe(self, name: str, topics: InputTopics) -> Subscription:
         """Subscribes to all that comes from a camera; returns the subscription to its images."""
         image, subscribe = "sensor_msgs/msg/Image", self.node.create_subscription
-        feed = DepthFeed(self._settings.depth.slop) if self._settings.depth.enabled else None
+        feed = None
+        if self._settings.depth.enabled:
+            simulated = self._clock if isinstance(self._clock, SimulatedClock) else None
+            feed = DepthFeed(self._settings.depth.slop, simulated)
         if feed:
             subscribe(topics.depth, image, feed.offer)
             subscribe(topics.camera_info, "sensor_msgs/msg/CameraInfo", feed.offer_info)
