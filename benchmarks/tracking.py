@@ -4,7 +4,8 @@
     python benchmarks/tracking.py --profile mini    # the whole pipeline
 
 Per 100 frames, all things together: identity switches (another track id than when the thing was
-last seen), fragments (further ids of a thing) and label flips, with and without smoothing.
+last seen), fragments (further ids of a thing) and label flips, with and without smoothing. And how
+far positions are from the median of the true visible surface, with the camera's depth.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from numpy.typing import NDArray
 
 from zgs_ros.config import SegmenterSettings, TrackingSettings, make_settings
 from zgs_ros.evaluation.noisy_vision import NoisyVision
-from zgs_ros.evaluation.tracking import TrackingScore, match_truth, score_tracking
+from zgs_ros.evaluation.tracking import (
+    TrackingScore,
+    match_truth,
+    position_errors,
+    score_tracking,
+)
 from zgs_ros.segmentation import Segment, Segmentation
 from zgs_ros.segmenter import load_segmenter
 from zgs_ros.synthetic import Frame, SyntheticCamera
@@ -30,17 +36,19 @@ Vision = Callable[[Frame], Segmentation]
 
 def measure(
     camera: SyntheticCamera, frames: int, see: Vision, smoothings: list[float]
-) -> list[TrackingScore]:
-    """Scores of the same segments per time constant of smoothing."""
+) -> tuple[list[TrackingScore], list[float]]:
+    """Scores of the same segments per time constant of smoothing, and the errors of their positions."""
     trackers = [Tracker(TrackingSettings(smoothing=seconds)) for seconds in smoothings]
     seen: list[list[dict[int, Segment]]] = [[] for _ in trackers]
+    errors: list[float] = []
     for index in range(frames):
         frame = camera.frame(index)
         segmentation = see(frame)
+        errors += position_errors(frame.instances, frame.depth, frame.intrinsics, segmentation)
         for tracker, matched in zip(trackers, seen, strict=True):
             tracked = tracker.update(segmentation, index / camera.rate_hz)
             matched.append(match_truth(frame.instances, tracked))
-    return [score_tracking(matched) for matched in seen]
+    return [score_tracking(matched) for matched in seen], errors
 
 
 def main() -> None:
@@ -54,20 +62,26 @@ def main() -> None:
 
     smoothings = [0.0, TrackingSettings().smoothing]
     rows: list[NDArray[np.float64]] = []
+    errors: list[float] = []
     print(f"{date.today()}, {platform.processor() or platform.machine()}, {options}")
     print("seed  smoothing [s]  seen/frame  switches  fragments  label flips  (per 100 frames)")
     for seed in options.seeds:
         camera = SyntheticCamera(seed, options.height, options.height * 4 // 3, options.rate)
         vision = NoisyVision({n: t.phrase for n, t in camera.things.items()}, seed=seed)
-        scores = measure(
+        scores, gaps = measure(
             camera,
             options.frames,
             see or (lambda frame, vision=vision: vision.see(frame.instances)),
             smoothings,
         )
+        errors += gaps
         rows.append(np.array([row(score) for score in scores]))
         show(str(seed), smoothings, rows[-1])
     show("mean", smoothings, np.mean(rows, 0))
+    p50, p95 = np.percentile(errors, (50, 95))
+    print(
+        f"position error: {p50:.1%} of the distance at the median, {p95:.1%} at the 95th percentile"
+    )
 
 
 def row(score: TrackingScore) -> list[float]:

@@ -220,7 +220,7 @@ class TrackingSettings(_Section):
         json_schema_extra=LIVE,
     )
     min_overlap: Annotated[float, Field(ge=0.01, le=1.0)] = Field(
-        0.3,
+        0.2,
         description="Intersection over union from which on two masks can be the same thing.",
         json_schema_extra=LIVE,
     )

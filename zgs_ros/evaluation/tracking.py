@@ -1,4 +1,4 @@
-"""How well identities and labels hold over frames, against the true ids of the synthetic camera."""
+"""How well identities, labels and places hold over frames, against the truth of the synthetic camera."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from zgs_ros.geometry import PinholeCamera, locate
 from zgs_ros.segmentation import Segment, Segmentation
 
 MIN_OVERLAP = 0.5
@@ -61,6 +62,37 @@ def match_truth(instances: NDArray[np.uint16], segmentation: Segmentation) -> di
         for row, column in zip(rows, columns, strict=True)
         if overlap[row, column] >= MIN_OVERLAP
     }
+
+
+def position_errors(
+    instances: NDArray[np.uint16],
+    depth: NDArray[np.float32],
+    intrinsics: NDArray[np.float64],
+    segmentation: Segmentation,
+) -> list[float]:
+    """How far from the truth the segments' positions are, as shares of the true distance.
+
+    The truth is the median of the visible surface of the thing that a segment shows.
+
+    Args:
+        instances: uint16 (height, width) true ids.
+        depth: float32 (height, width) true depth [m], inf or 0 where there is none.
+        intrinsics: float64 (3, 3).
+        segmentation: Of the same picture.
+    """
+    camera = PinholeCamera(intrinsics, (depth.shape[0], depth.shape[1]))
+    placed = locate(segmentation, depth, camera)
+    valid = np.isfinite(depth) & (depth > 0)
+    errors = []
+    for thing, segment in match_truth(instances, placed).items():
+        surface = valid & (instances == thing)
+        if segment.placement is None or not surface.any():
+            continue
+        z = depth[surface]
+        truth = np.median(np.column_stack([camera.rays[surface] * z[:, None], z]), axis=0)
+        gap = np.linalg.norm(np.array(segment.placement.position) - truth)
+        errors.append(float(gap / np.linalg.norm(truth)))
+    return errors
 
 
 def score_tracking(frames: Iterable[Mapping[int, Segment]]) -> TrackingScore:
