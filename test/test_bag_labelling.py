@@ -111,9 +111,10 @@ def test_images_are_read_as_the_node_reads_them(
 
 def test_outputs_can_be_chosen(tmp_path: Path, label: Label) -> None:
     bag = bags.record(tmp_path / "robot", bags.images(2))
-    label(bag, tmp_path / "out.mcap", outputs=("label_image", "overlay"))
+    label(bag, tmp_path / "out.mcap", outputs=("label_image", "overlay", "detections"))
     found = bags.read(tmp_path / "out.mcap")
-    assert set(found) == {"/zgs/label_image", "/zgs/overlay"}
+    assert set(found) == {"/zgs/label_image", "/zgs/overlay", "/zgs/detections"}
+    assert [len(message.detections) for _, message in found["/zgs/detections"]] == [2, 2]
     assert found["/zgs/label_image"][0][1].encoding == "mono16"
     assert found["/zgs/overlay"][0][1].encoding == "rgb8"
 

@@ -330,7 +330,8 @@ def label(
         typer.Option(
             metavar="NAME,NAME",
             help="What to write, as the node's topics are called: segments, label_image, overlay, "
-            "overlay/compressed, markers; by default segments,overlay/compressed.",
+            "overlay/compressed, markers, detections, detections_3d; by default "
+            "segments,overlay/compressed, and what the settings ask for.",
             rich_help_panel=BAGS,
         ),
     ] = None,
@@ -370,7 +371,7 @@ def label(
 ) -> None:
     """Segment and name what image files or recorded bags show.
 
-    For each image DIR gets an overlay (.overlay.png), a label map (.labels.png: 16 bit, 0 = none,
+    For each image OUT gets an overlay (.overlay.png), a label map (.labels.png: 16 bit, 0 = none,
     otherwise the segment's id) and a description (.json). A run that was stopped goes on where it
     was when it is started again: images whose results are up to date are passed over.
 

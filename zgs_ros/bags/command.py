@@ -45,8 +45,8 @@ class BagRequest:
         bag: The recording.
         out: The bag to write.
         topics: Image topics to label; none for the only one.
-        outputs: Topics of the node to write; none for segments, compressed overlay and, with
-            depth, markers.
+        outputs: Topics of the node to write; none for segments, compressed overlay and what the
+            settings ask for: markers with depth, and detections.
         rate: Results per second and camera at most; 0 = every image.
         copy: Whether to copy the recording's own topics along.
         depth_topic: See `choose_cameras`.
@@ -216,9 +216,8 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
     for output in request.outputs:
         if output not in OUTPUTS:
             raise BagError(f"--outputs {output}: is unknown (allowed: {', '.join(OUTPUTS)})")
-    outputs = request.outputs or ("segments", "overlay/compressed")
+    outputs = request.outputs or _usual_outputs(settings)
     if settings.depth.enabled:
-        outputs = request.outputs or (*outputs, "markers")
         for camera in cameras:
             for topic in (camera.topics.depth, camera.topics.camera_info):
                 if topic not in bag.topics:
@@ -229,6 +228,16 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
     written = {camera.output(output) for camera in cameras for output in outputs}
     copied = [name for name in bag.topics if name not in written] if request.copy else []
     return Plan(cameras, outputs, request.rate, copied)
+
+
+def _usual_outputs(settings: NodeSettings) -> tuple[str, ...]:
+    has_depth, has_detections = settings.depth.enabled, settings.publish_detections
+    wanted = {
+        "markers": has_depth,
+        "detections": has_detections,
+        "detections_3d": has_detections and has_depth,
+    }
+    return ("segments", "overlay/compressed", *(name for name, is_in in wanted.items() if is_in))
 
 
 def _storage(bag: Path) -> str:

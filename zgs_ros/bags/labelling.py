@@ -22,7 +22,7 @@ from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.depth import DepthFeed, DepthTicket
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import BadImage, decode
-from zgs_ros.streaming.outputs import TOPICS, Outputs, Publishers
+from zgs_ros.streaming.outputs import DETECTION_TOPICS, TOPICS, Outputs, Publishers
 from zgs_ros.streaming.stream import Result
 
 
@@ -168,7 +168,8 @@ class BagLabelling:
                 return NoPublisher()
             return self._writer.create_publisher(camera.output(topic), kind)
 
-        return Publishers(**{name: create(*about) for name, about in TOPICS.items()})
+        topics = {**TOPICS, **DETECTION_TOPICS}
+        return Publishers(**{name: create(*about) for name, about in topics.items()})
 
     def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
         for feed in self._depths.get(recorded.topic, ()):
