@@ -388,7 +388,7 @@ def label(
 
         flags = {"profile": profile, "device": device, "depth__enabled": depth}
         settings = node_settings(params, flags, set_ or [])
-        for_bags = {
+        for_bags: dict[str, Any] = {
             "--topics": tuple(split(topics)),
             "--outputs": tuple(split(outputs)),
             "--rate": rate,
