@@ -145,12 +145,12 @@ def test_stages_are_timed_by_the_given_clock_and_the_segmenter_is_left_as_it_was
     assert pipeline._StageClock is before
 
 
-@pytest.mark.parametrize("sigma", [1.0, 5.0])
-def test_the_literal_embedding_is_that_of_the_formulas(sigma: float) -> None:
+def test_the_literal_embedding_is_that_of_the_formulas() -> None:
     """Against the tests' own float64 version, which shares no code with it."""
-    bench = bench_of(3, clip__sigma=sigma, clip__masked_blocks=3)
+    sigma = 2.0
+    bench = bench_of(2, clip__sigma=sigma, clip__masked_blocks=3)
     pixels = torch.randn(1, 3, *bench.tower.image_size, generator=torch.Generator().manual_seed(1))
-    shares = literal.cover(np.stack(list(tile_masks(48, 48, 3).values())), bench.tower.grid)
+    shares = literal.cover(np.stack(list(tile_masks(48, 48, 2).values())), bench.tower.grid)
     found = literal.embed_segments(bench.tower, pixels, shares, 3, sigma)
     visual = random_clip(bench.settings.clip, CPU, torch.float32)._model.visual.double()
     for row, share in zip(found, shares, strict=True):
