@@ -129,7 +129,7 @@ def refine(
     if len(border):
         here = (rows[border[:, 0]], columns[border[:, 1]])
         pairs = torch.stack([labels[here], second[here]], dim=1)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(labels.device)
+        pixels = torch.from_numpy(np.array(image, order="C")).to(labels.device)
         colours = pixels[border[:, 0], border[:, 1]].float() / 255.0
         first_wins = (
             _scores_at(models, pairs, border, colours, (height, width)).diff(dim=1)[:, 0] <= 0.0
