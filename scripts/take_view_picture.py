@@ -7,6 +7,7 @@ Needs Chromium. On a busy machine the numbers on the picture are a busy machine'
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 import tempfile
@@ -20,7 +21,9 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 from chromium import chromium  # noqa: E402
-from dds_support import cli, process  # noqa: E402
+from dds_support import process  # noqa: E402
+
+from zgs_ros.dds.demo import COMMAND, DOMAINS  # noqa: E402
 
 WIDTH, HEIGHT = 1400, 1010
 TEXT, WANTED = "something with wheels", "truck"
@@ -31,19 +34,18 @@ ANSWERED = f"!byId('send').disabled && byId('found').innerText.trim().includes('
 
 
 def main() -> None:
+    domain = ["--local", "--domain", str(random.choice(DOMAINS))]
     with ExitStack() as stack:
-        stack.enter_context(process(cli("camera", "--depth", "--rate", "5")))
-        stack.enter_context(process(cli("run", "--profile", "mini", "--depth")))
-        viewer = stack.enter_context(process(cli("view", "--port", "0")))
+        stack.enter_context(process([*COMMAND, "camera", *domain, "--depth", "--rate", "5"]))
+        stack.enter_context(process([*COMMAND, "run", *domain, "--profile", "mini", "--depth"]))
+        viewer = stack.enter_context(process([*COMMAND, "view", *domain, "--port", "0"]))
         assert viewer.stdout is not None
         address = next(filter(None, (re.search(r"http://\S+", line) for line in viewer.stdout)))[0]
         profile = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         page = stack.enter_context(chromium(Path(profile)))
         page.open(address, WIDTH, HEIGHT)
         page.wait_for(f"state && ({SEEN}) && state.health.values['results per second'] > 0", 300)
-        time.sleep(
-            10
-        )  # until rate and latency are those of a node that has been at work for a while
+        time.sleep(10)  # until the numbers are those of a node that has worked for a while
         page.wait_for(SEEN, 300)
         page.run(ASK)
         page.wait_for(f"({ANSWERED}) && ({SEEN})", 120)
