@@ -71,7 +71,7 @@ def parameters_text() -> str:
     names = [name for name, values in PROFILES.items() if values]
     paths = dict.fromkeys(path for values in PROFILES.values() for path in values)
     defaults = {setting.path: setting.default for setting in settings}
-    rows = [
+    profiles: list[tuple[str, ...]] = [
         (
             f"`{path}`",
             f"`{describe(defaults[path])}`",
@@ -79,7 +79,7 @@ def parameters_text() -> str:
         )
         for path in paths
     ]
-    parts.append(table(("parameter", "`balanced`", *(f"`{name}`" for name in names)), rows))
+    parts.append(table(("parameter", "`balanced`", *(f"`{name}`" for name in names)), profiles))
     return "\n".join(parts)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,30 @@ from numpy.typing import NDArray
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
 PEER = Path(__file__).with_name("dds_peer.py")
-DOMAIN = 61 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5
+DOMAINS = range(41, 66)
+CLAIM = "ZGS_TEST_DOMAIN"
+"""Environment variable by which the processes of a test know its domain."""
+
+
+def claim_domain() -> int:
+    """A domain that no other run of the tests on this machine uses, until this process ends."""
+    if CLAIM not in os.environ:
+        for domain in DOMAINS:
+            path = Path(tempfile.gettempdir(), f"zgs_test_domain_{domain}")
+            lock = _locks.enter_context(path.open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            os.environ[CLAIM] = str(domain)
+            break
+        else:
+            raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
+    return int(os.environ[CLAIM])
+
+
+_locks = ExitStack()
+DOMAIN = claim_domain()
 
 
 class HalvesSegmenter:

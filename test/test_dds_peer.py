@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from types import SimpleNamespace
 from typing import Any
 
@@ -260,6 +261,37 @@ def test_diagnostics_tell_the_state(
     status = got[-1].status[0]
     assert (status.name, status.level) == ("zgs: stream", diagnostics.WARN)
     assert status.message == "no image received yet"
+
+
+def test_diagnostics_have_every_number(
+    make_robot: Callable[..., Robot], eventually: Eventually
+) -> None:
+    robot = make_robot()
+    robot.listen("segments", eventually)
+    got: list[Any] = []
+    robot.node.create_subscription(
+        "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", got.append, QosProfile(depth=10)
+    )
+
+    encodings = cycle(["rgb8", "rgb565"])
+
+    def values() -> dict[str, str]:
+        now = messages.header(robot.node.types, time.time_ns(), "camera")
+        robot.camera.publish(robot.image(header=now, encoding=next(encodings)))
+        robot.peer.publish_diagnostics()
+        time.sleep(0.05)
+        return {pair.key: pair.value for pair in got[-1].status[0].values} if got else {}
+
+    numbers = {"received", "processed", "dropped", "rejected", "pending", "results per second"}
+    numbers |= {"latency p50 [ms]", "latency p95 [ms]", "image age [s]", "result age [s]"}
+    numbers |= {"stage decode [ms]", "stage publish [ms]", "segments", "memory [MB]"}
+    texts = {"device", "model", "profile", "version", "last error"}
+    eventually(lambda: values().keys() >= numbers | texts, "all of them")
+    seen = values()
+    assert all(float(seen[name]) >= 0 for name in numbers)
+    assert all(seen[name] for name in texts)
+    assert "rgb565" in seen["last error"]
+    assert got[-1].status[0].hardware_id == seen["device"] == "cpu"
 
 
 def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventually) -> None:

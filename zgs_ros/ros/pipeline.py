@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from zgs_ros import __version__
@@ -59,7 +58,7 @@ class Pipeline:
 
 
 def open_pipeline(
-    node: Node,
+    node: Any,
     settings: NodeSettings,
     decode: Callable[[Any], NDArray[np.uint8]],
     diagnostics: RclpyPublisher,
@@ -67,7 +66,7 @@ def open_pipeline(
     """Loads the models, makes the topics and starts the stream; all or nothing of it.
 
     Args:
-        node: That the topics belong to. It is a `Clock` too, on which the stream counts.
+        node: An rclpy node, which the topics belong to, and a `Clock`, on which the stream counts.
         settings: Of the node.
         decode: Decodes image messages.
         diagnostics: Where the node's state goes.
@@ -119,7 +118,7 @@ def open_pipeline(
         return Pipeline(facts, stream, enrichment, outputs, services, undo.pop_all().close)
 
 
-def make_publisher(node: Node, topic: str, type_name: str) -> RclpyPublisher:
+def make_publisher(node: Any, topic: str, type_name: str) -> RclpyPublisher:
     """A publisher of a node whose newest message arrives."""
     made = node.create_publisher(message_class(type_name), topic, RESULT_QOS)
     return RclpyPublisher(made, node.context)
