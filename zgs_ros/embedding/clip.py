@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.embedding.blocks import run_block
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
 from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
@@ -20,6 +22,8 @@ from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
+CPU_CACHE = 40_000_000
+"""Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
 Mode = Literal["global_subtraction", "mask", "crop"]
 
 
@@ -58,7 +62,7 @@ class ClipEmbedder:
         self._mode: Mode = mode
         self._blocks = blocks
         self._sigma = sigma
-        self._segment_batch = segment_batch
+        self._segment_batch = min(segment_batch, _cacheable_segments(self._tower))
         visual = self._model.visual
         self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN))
         self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD))
@@ -155,7 +159,7 @@ class ClipEmbedder:
         """Tokens behind the blocks that no segment influences, (images, tokens, width)."""
         tokens = self._tower.embed(pixels)
         for block in self._tower.blocks[: -self._blocks]:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens)
         return tokens
 
     def _project(self, class_tokens: Tensor) -> Tensor:
@@ -252,6 +256,15 @@ class EncodedImages:
 def _text_tower(model: Any) -> Any:
     """Where the text tower's layers are: in a part of their own, or beside the image tower."""
     return getattr(model, "text", model)
+
+
+def _cacheable_segments(tower: ImageTower) -> int:
+    """Segments whose MLPs stay within `CPU_CACHE`; on a GPU as many as fit its memory."""
+    if tower.weight.device.type != "cpu":
+        return sys.maxsize
+    tokens = 1 + tower.grid[0] * tower.grid[1]
+    middle = 4 * tower.blocks[0].ln_1.normalized_shape[0]
+    return max(1, CPU_CACHE // (tokens * middle * tower.weight.element_size()))
 
 
 def _check_blocks(tower: ImageTower, name: str, blocks: int) -> ImageTower:
