@@ -91,7 +91,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         )
     pixels = bench.dino.resize([image])
     features = bench.dino(pixels)[0]
-    masks = np.stack(list(tile_masks(*image.shape[:2], bench.segments).values()))
+    height, width, _ = image.shape
+    masks = np.stack(list(tile_masks(height, width, bench.segments).values()))
     clustering = bench.settings.clustering
     values = {**flatten(bench.settings), "refinement.method": "crf"}
     published = bench.with_settings(make_settings(type(bench.settings), values)).segmenter

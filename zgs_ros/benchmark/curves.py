@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,12 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
     counts = sorted({2**n for n in range(bench.segments.bit_length())} | {bench.segments})
     if bench.segments < 2:
         raise SettingsError(f"segments: --curve segments needs at least 2, got {bench.segments}")
-    tilings = {n: np.stack(list(tile_masks(*image.shape[:2], n).values())) for n in counts}
+    height, width, _ = image.shape
+    tilings = {n: np.stack(list(tile_masks(height, width, n).values())) for n in counts}
     encoded = bench.clip.encode([image])
-    steps = {n: lambda masks=masks: encoded.embed([masks]) for n, masks in tilings.items()}
+    steps: dict[int, Callable[[], object]] = {
+        n: partial(encoded.embed, [masks]) for n, masks in tilings.items()
+    }
     return [_curve(bench, "embedding", "segments", steps, repeats, clock)]
 
 
@@ -89,9 +93,13 @@ def positions_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WAL
         pixels = dino.resize([image])
         features = dino(pixels)[0]
         positions = features.shape[0] * features.shape[1]
-        extract[positions] = lambda dino=dino, pixels=pixels: dino(pixels)
-        cluster[positions] = lambda features=features: build_tree(
-            features, clustering.positions, clustering.splits, clustering.threshold
+        extract[positions] = partial(dino, pixels)
+        cluster[positions] = partial(
+            build_tree,
+            features,
+            clustering.positions,
+            clustering.splits,
+            clustering.threshold,
         )
     return [
         _curve(bench, stage, "positions", steps, repeats, clock)

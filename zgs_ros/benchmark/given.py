@@ -110,6 +110,7 @@ class GivenSegmenter(Segmenter):
         return self._tilings[key]
 
     def _make_tiling(self, image: NDArray[np.uint8], features: Tensor) -> _Tiling:
+        height, image_width = image.shape[:2]
         rows, columns, width = features.shape
         owner = tile(rows, columns, self._leaves)
         centroids = random_units(self._leaves, width)
@@ -122,7 +123,7 @@ class GivenSegmenter(Segmenter):
         return _Tiling(
             torch.from_numpy(centroids[owner]).to(features),
             SegmentTree(nodes),
-            tile_masks(*image.shape[:2], self._segments),
+            tile_masks(height, image_width, self._segments),
         )
 
 

@@ -131,10 +131,9 @@ def refine(
         pairs = torch.stack([labels[here], second[here]], dim=1)
         pixels = torch.from_numpy(np.array(image, order="C")).to(labels.device)
         colours = pixels[border[:, 0], border[:, 1]].float() / 255.0
-        first_wins = (
-            _scores_at(models, pairs, border, colours, (height, width)).diff(dim=1)[:, 0] <= 0.0
-        )
-        fine[border[:, 0], border[:, 1]] = torch.where(first_wins, *pairs.unbind(1)).short()
+        scores = _scores_at(models, pairs, border, colours, (height, width))
+        winners = torch.where(scores[:, 0] >= scores[:, 1], pairs[:, 0], pairs[:, 1])
+        fine[border[:, 0], border[:, 1]] = winners.short()
     return fine.cpu().numpy()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -77,7 +78,8 @@ def random_view(
     h, w = min(height, int(side * stretch)), min(width, int(side / stretch))
     top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     crop = np.ascontiguousarray(scene[top : top + h, left : left + w])
-    pixels = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+    pixels: NDArray[Any] = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    pixels = pixels.astype(np.float32)
     flipped = bool(rng.random() < 0.5)
     if flipped:
         pixels = pixels[:, ::-1]
