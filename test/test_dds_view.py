@@ -77,6 +77,7 @@ def test_cameras_of_a_node_are_found_and_searched(
         return pair.board.state()["cameras"] == ["front", "left"]
 
     eventually(found, "both cameras")
+    pair.viewer.look()  # as it does every now and then: now it knows whom to follow
     outputs = pair.peer._outputs
     eventually(lambda: outputs.wanted("front") and outputs.wanted("left"), "the viewer listens")
     eventually(lambda: pair.viewer._requests.subscription_count(), "the node listens to queries")
