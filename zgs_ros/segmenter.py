@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
@@ -63,6 +64,7 @@ class Segmenter:
         self._dino = dino
         self._clip = clip
         self._labeler = labeler
+        self._blas = ThreadpoolController()
 
     @property
     def model(self) -> str:
@@ -95,6 +97,11 @@ class Segmenter:
             _check_image(image)
         if not images:
             return []
+        # NumPy's BLAS keeps its threads spinning after each product, in the way of PyTorch's.
+        with self._blas.limit(limits=1, user_api="blas"):
+            return self._run_stages(images)
+
+    def _run_stages(self, images: Sequence[Image]) -> list[Segmentation]:
         clock = _StageClock(len(images))
         with clock.stage("features"):
             pixels, features = self._extract_features(images)
@@ -224,7 +231,7 @@ class Segmenter:
         label_map = np.zeros(found[0].mask.shape, np.uint16)
         for number, region in enumerate(found, start=1):
             label_map[region.mask] = number
-        segments = tuple(_segment(n, region) for n, region in enumerate(found, start=1))
+        segments = tuple(_summarise(n, region) for n, region in enumerate(found, start=1))
         return Segmentation(label_map, segments, self.model, times)
 
 
@@ -265,7 +272,7 @@ def _by_size(images: Sequence[Image]) -> Iterator[list[int]]:
     yield from groups.values()
 
 
-def _segment(number: int, region: Region) -> Segment:
+def _summarise(number: int, region: Region) -> Segment:
     left, top, width, height = cv2.boundingRect(region.mask.view(np.uint8))
     box = region.mask[top : top + height, left : left + width]
     by_row, by_column = np.count_nonzero(box, axis=1), np.count_nonzero(box, axis=0)

@@ -149,7 +149,7 @@ def _distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     filled = 0
     for start in range(0, count, DISTANCE_ROWS):
         rows = vectors[start : start + DISTANCE_ROWS]
-        block = rows @ vectors[start:].T
+        block = torch.mm(torch.from_numpy(rows), torch.from_numpy(vectors[start:]).T).numpy()
         block *= -2.0
         block += squares[start : start + len(rows), None]
         block += squares[start:]
