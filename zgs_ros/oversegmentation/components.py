@@ -13,8 +13,8 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
     """Makes the separate parts of every segment segments of their own.
 
     The clustering knows no places, so that everything of one look is one cluster. The parts become
-    leaves below their segment in the tree, the smallest beside all the others and so on down, so that
-    merging can join again what belongs together, the largest parts first.
+    leaves of a balanced tree below their segment, so that merging can join again what belongs together,
+    in few rounds.
 
     Args:
         masks: (height, width) boolean each, by heap number (children of i are 2i + 1 and 2i + 2);
@@ -27,11 +27,15 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
     """
     found: dict[int, Mask] = {}
     for number, mask in masks.items():
-        parts = _parts(mask, min_area)
-        while len(parts) > 1:
-            found[2 * number + 1], number = parts.pop(), 2 * number + 2
-        found[number] = parts[0]
+        found.update(_leaves(_parts(mask, min_area), number))
     return _without_gaps(dict(sorted(found.items())))
+
+
+def _leaves(parts: list[Mask], number: int) -> dict[int, Mask]:
+    """The parts by heap number, as leaves below the node with this number; alone as the node itself."""
+    if len(parts) == 1:
+        return {number: parts[0]}
+    return _leaves(parts[::2], 2 * number + 1) | _leaves(parts[1::2], 2 * number + 2)
 
 
 def _parts(mask: Mask, min_area: float) -> list[Mask]:
