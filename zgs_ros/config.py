@@ -66,7 +66,7 @@ class ClusteringSettings(_Section):
     """The segment tree."""
 
     positions: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
-        512,
+        384,
         description="Patch features are first reduced to about this many groups; 0 clusters all of them.",
     )
     splits: Annotated[int, Field(ge=0, le=1000)] = Field(

@@ -31,8 +31,10 @@ def soft_assignment(features: Tensor, centroids: Tensor, temperature: float) -> 
 def squared_distances(features: Tensor, centroids: Tensor) -> Tensor:
     """(segments, rows, columns): |f - centroid|^2 of (rows, columns, width) and (segments, width)."""
     rows, columns, width = features.shape
-    distances = torch.cdist(features.reshape(-1, width), centroids) ** 2
-    return distances.T.reshape(-1, rows, columns)
+    flat = features.reshape(-1, width)
+    products = torch.addmm((flat * flat).sum(1)[None], centroids, flat.T, alpha=-2.0)
+    distances = (products + (centroids * centroids).sum(1)[:, None]).clamp_min(0.0)
+    return distances.reshape(-1, rows, columns)
 
 
 def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int) -> Tensor:
