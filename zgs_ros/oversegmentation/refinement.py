@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -103,8 +101,8 @@ def refine(
 ) -> NDArray[np.int16]:
     """Fits soft segment maps to an image's edges and decides every pixel.
 
-    Every pixel of the model's image is decided first. Inside a segment that holds for the pixels of the
-    image itself, too; along the borders each of them decides anew between the two best segments there.
+    Every place of the filter is decided first. Inside a segment that holds for all pixels there;
+    along the borders each pixel of the image decides anew between the two best segments of its place.
 
     Args:
         maps: (segments, height', width') at the model's resolution.
@@ -117,10 +115,10 @@ def refine(
     Returns:
         (height, width) index of the segment.
     """
-    models = _linear_models(maps, guide, radius, epsilon)
-    scores = _enlarge(models[:, -1], guide.shape[1:])
+    models, seen = _linear_models(maps, guide, radius, epsilon)
+    scores = models[:, -1]
     for channel in range(models.shape[1] - 1):
-        scores = scores + _enlarge(models[:, channel], guide.shape[1:]) * guide[channel]
+        scores = scores + models[:, channel] * seen[channel]
     labels, kept = _decide(scores, min_area)
     second = _best(scores.scatter(0, labels[None], -torch.inf), kept)
     height, width = image.shape[:2]
@@ -139,18 +137,23 @@ def refine(
     return fine.cpu().numpy()
 
 
-def _linear_models(maps: Tensor, guide: Tensor, radius: int, epsilon: float) -> Tensor:
-    """Per segment and place the weights of red, green and blue and a constant, (segments, 4, h, w).
+def _linear_models(
+    maps: Tensor, guide: Tensor, radius: int, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Per segment and place the weights of red, green and blue and a constant, and the guide there.
 
-    Without a filter the maps themselves are the constant, (segments, 1, height', width').
+    Without a filter the maps themselves are the constant.
+
+    Returns:
+        (segments, 4, h, w) or (segments, 1, height', width'), and the guide, (3, h, w).
     """
     if not radius:
-        return maps[:, None]
+        return maps[:, None], guide
     size = [max(1, length // SUBSAMPLING) for length in guide.shape[1:]]
     small = functional.interpolate(guide[None], size=size, mode="area")[0]
     maps = functional.interpolate(maps[None], size=size, mode="area")[0]
     slope, offset = guided_filter(small, maps, max(1, radius // SUBSAMPLING), epsilon)
-    return torch.cat([slope, offset[:, None]], dim=1)
+    return torch.cat([slope, offset[:, None]], dim=1), small
 
 
 def _decide(scores: Tensor, min_area: float) -> tuple[Tensor, list[int]]:
@@ -263,11 +266,3 @@ def _sliding_sum(channels: Tensor, radius: int, dim: int) -> Tensor:
     border = (0, 0, radius + 1, radius) if dim == 1 else (radius + 1, radius)
     sums = functional.pad(channels, border).cumsum(dim)
     return sums.narrow(dim, 2 * radius + 1, length) - sums.narrow(dim, 0, length)
-
-
-def _enlarge(channels: Tensor, size: Sequence[int]) -> Tensor:
-    if channels.shape[1:] == tuple(size):
-        return channels
-    return functional.interpolate(
-        channels[None], size=tuple(size), mode="bilinear", align_corners=False
-    )[0]
