@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import timm
 import torch
 
+from zgs_ros.models.loading import sha256
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.synthetic.pool import ScenePool
+from zgs_ros.synthetic.train import export
 from zgs_ros.synthetic.train_dense import DenseTrainer, DenseTraining
 from zgs_ros.synthetic.views import View, random_view, stack
 
@@ -107,3 +110,15 @@ def test_training_goes_on_where_it_stopped(pool: ScenePool, tmp_path: Path) -> N
     resumed.run()
     assert resumed.step == 4
     assert stack([view(), view()]).shape == (2, 3, 32, 32)
+
+
+def test_weights_written_elsewhere_come_with_configuration_and_checksums(tmp_path: Path) -> None:
+    config = Path(str(resources.files("zgs_ros.models"))) / "mini" / "dino" / "config.json"
+    model = timm.create_model(f"local-dir:{config.parent}", pretrained=False, num_classes=0)
+    export(model, tmp_path / "out", "model.safetensors", config)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=0)
+    for name, value in loaded.state_dict().items():
+        torch.testing.assert_close(value, model.state_dict()[name].half().float())
+    sums = (tmp_path / "out" / "SHA256SUMS").read_text().split()
+    assert sums[1::2] == ["config.json", "model.safetensors"]
+    assert sums[0] == sha256(config)

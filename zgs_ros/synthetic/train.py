@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from importlib import resources
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         backbone = first_blocks(dino.model, config)
         dense = DenseTrainer(backbone, pool, out, DenseTraining(seed=dino_settings.seed))
         dense.run()
-        export(dense.model, options.output or config, "model.safetensors", "config.json")
+        export(dense.model, options.output or config, "model.safetensors", config / "config.json")
     else:
         render_pool(work / "held_out", SHARD, HELD_OUT_SEED, workers=1)
         settings = replace(ClipTraining(), **given)
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             clip.average,
             options.output or config,
             "open_clip_model.safetensors",
-            "open_clip_config.json",
+            config / "open_clip_config.json",
         )
 
 
@@ -74,15 +75,17 @@ def first_blocks(model: torch.nn.Module, config: Path) -> torch.nn.Module:
     return shallow
 
 
-def export(model: torch.nn.Module, folder: Path, weights: str, config: str) -> None:
-    """Writes the weights in float16 and the checksums that loading verifies."""
+def export(model: torch.nn.Module, folder: Path, weights: str, config: Path) -> None:
+    """Writes the weights in float16, the configuration, and the checksums that loading verifies."""
     folder.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() != config.parent.resolve():
+        shutil.copyfile(config, folder / config.name)
     tensors = {
         name: value.detach().half().contiguous() for name, value in model.state_dict().items()
     }
     save_file(tensors, folder / weights)
     (folder / weights).chmod(0o644)  # whoever installs the package reads it
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in (config, weights)]
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in (config.name, weights)]
     (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     logger.info("wrote %s (%.1f MB)", folder / weights, (folder / weights).stat().st_size / 1e6)
 
