@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 
@@ -254,6 +255,8 @@ def test_ctrl_c_ends_it_quietly(ros: Ros, ros_models: dict[str, str], moment: st
             ros.ask("watch", rate=0.01, results=1)
         process.interrupt()
         time.sleep(0.1)
-        assert process.stop() == 0, process.text
+        # The second may find `ros2 run` itself at its very end, where nothing handles it any more;
+        # of a node that died of it `ros2 run` would return 254.
+        assert process.stop() in (0, -signal.SIGINT), process.text
     assert "Traceback" not in process.text
     assert "publish error" not in process.text
