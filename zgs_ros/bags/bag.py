@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Qos
 
 NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, "")
+
+
+DEFINITION_FORMATS = {
+    "ros2msg": MessageDefinitionFormat.MSG,
+    "ros2idl": MessageDefinitionFormat.IDL,
+}
+"""How types are described, by the name that bags have for it."""
 
 
 class BagError(ValueError):
@@ -40,6 +47,20 @@ class Topic:
     digest: str = ""
     qos: tuple[Qos, ...] = ()
     is_cdr: bool = True
+
+
+def count_topics(topics: Mapping[int, Topic], counts: Mapping[int, int]) -> dict[str, Topic]:
+    """Topics by name, with the messages of all numbers that a file has for the name.
+
+    Args:
+        topics: By number.
+        counts: Messages by number.
+    """
+    found: dict[str, Topic] = {}
+    for number, topic in topics.items():
+        seen = found.get(topic.name, topic)
+        found[topic.name] = replace(seen, count=seen.count + counts.get(number, 0))
+    return found
 
 
 class Recorded(NamedTuple):

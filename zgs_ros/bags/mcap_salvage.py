@@ -10,15 +10,22 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 
 from lz4.frame import LZ4FrameDecompressor
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinition
 from rosbags.rosbag2.metadata import parse_qos
 
-from zgs_ros.bags.bag import NO_DEFINITION, BagError, Recorded, Topic
+from zgs_ros.bags.bag import (
+    DEFINITION_FORMATS,
+    NO_DEFINITION,
+    BagError,
+    Recorded,
+    Topic,
+    count_topics,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,7 +42,6 @@ _RECORD = Struct("<BQ")  # kind, length
 _MESSAGE = Struct("<HIQQ")  # channel, sequence, log time, publish time
 _CHUNK = Struct("<QQQI")  # first time, last time, size and checksum before compression
 _CHUNK_INDEX = Struct("<QQQ")  # first time, last time, offset
-_FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,7 @@ class McapSalvage:
         self._lost: Counter[int] = Counter()
         self._read_summary()
         counts = Counter(channel.id for channel, _, _ in self._scan())
-        self.topics: dict[str, Topic] = {}
-        for number, channel in self._channels.items():
-            seen = self.topics.get(channel.topic.name, channel.topic)
-            self.topics[seen.name] = replace(seen, count=seen.count + counts[number])
+        self.topics = count_topics({n: c.topic for n, c in self._channels.items()}, counts)
         self._describe_losses()
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
@@ -163,7 +166,7 @@ class McapSalvage:
 
     def _add_schema(self, fields: Fields) -> None:
         number, name, encoding = fields.integer(2), fields.text(), fields.text()
-        known = _FORMATS.get(encoding)
+        known = DEFINITION_FORMATS.get(encoding)
         definition = MessageDefinition(known, fields.text()) if known else NO_DEFINITION
         self._schemas.setdefault(number, (name, definition))
 

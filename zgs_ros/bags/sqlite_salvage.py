@@ -5,16 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinition
 from rosbags.rosbag2.metadata import parse_qos
 
-from zgs_ros.bags.bag import NO_DEFINITION, BagError, Recorded, Topic
+from zgs_ros.bags.bag import (
+    DEFINITION_FORMATS,
+    NO_DEFINITION,
+    BagError,
+    Recorded,
+    Topic,
+    count_topics,
+)
 
-_FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 _LARGEST_STEP = 2**40
 
 
@@ -39,10 +44,7 @@ class SqliteSalvage:
         except sqlite3.Error as error:
             raise BagError(f"{path}: its list of topics can't be read ({error})") from None
         counts = Counter(topic for topic, _, _ in self._rows())
-        self.topics: dict[str, Topic] = {}
-        for number, topic in self._topics.items():
-            seen = self.topics.get(topic.name, topic)
-            self.topics[topic.name] = replace(seen, count=seen.count + counts[number])
+        self.topics = count_topics(self._topics, counts)
         self._describe_losses()
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
@@ -114,7 +116,7 @@ def _read_topics(database: sqlite3.Connection) -> dict[int, Topic]:
     definitions = {}
     try:
         for row in _named(database, "message_definitions"):
-            known = _FORMATS.get(row["encoding"])
+            known = DEFINITION_FORMATS.get(row["encoding"])
             text = row["encoded_message_definition"]
             definitions[row["topic_type"]] = (
                 MessageDefinition(known, text) if known else NO_DEFINITION
