@@ -35,6 +35,7 @@ from zgs_ros.synthetic.naming import NOUN_OF_PHRASE, NOUNS, PHRASES, TEMPLATES, 
 from zgs_ros.synthetic.pool import ScenePool
 from zgs_ros.synthetic.training import (
     Journal,
+    follow,
     load_state,
     naming_loss,
     patch_loss,
@@ -283,10 +284,8 @@ class ClipTrainer:
         nn.utils.clip_grad_norm_(self.model.visual.parameters(), 1.0)
         for optimizer in self._optimizers.values():
             optimizer.step()
-        with torch.no_grad():
-            keep = min(training.average, (1 + self.step) / (10 + self.step))
-            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(value, 1.0 - keep)
+        keep = min(training.average, (1 + self.step) / (10 + self.step))
+        follow(self.average, self.model, 1.0 - keep)
         nouns = NOUN_OF_PHRASE.to(self._device)[targets]
         right = (regions.detach() @ texts.noun.T).argmax(1) == nouns
         measured = {name: float(value.detach()) for name, value in losses.items()}

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.synthetic.pool import ScenePool, shuffled
-from zgs_ros.synthetic.training import Journal, load_state, save_state
+from zgs_ros.synthetic.training import Journal, follow, load_state, save_state
 from zgs_ros.synthetic.views import View, random_view, stack
 
 SINKHORN_STEPS = 3
@@ -89,7 +89,8 @@ class DenseTrainer:
         self._state_file = out / "dense.pt"
         self._journal = Journal(out / "dense.jsonl")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        features = DinoFeatures(backbone, training.size, stride=_patch(backbone))
+        features = DinoFeatures(backbone, training.size)
+        features.stride = features.patch  # no overlap: every patch is trained once
         self._patches = training.size // features.patch
         self._student = _Assigner(features, training.prototypes).to(self._device)
         self._student.requires_grad_(True)
@@ -173,12 +174,9 @@ class DenseTrainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self._student.parameters(), 3.0)
         self._optimizer.step()
-        with torch.no_grad():
-            settled = self.step >= 0.7 * training.steps
-            change = (1.0 - training.teacher_momentum) * (0.5 if settled else 1.0)
-            pairs = zip(self._teacher.parameters(), self._student.parameters(), strict=True)
-            for mean, value in pairs:
-                mean.lerp_(value, change)
+        settled = self.step >= 0.7 * training.steps
+        change = (1.0 - training.teacher_momentum) * (0.5 if settled else 1.0)
+        follow(self._teacher, self._student, change)
         return {"own": float(own.detach()), "other": float(other.detach())}
 
     @torch.no_grad()
@@ -215,9 +213,3 @@ def _balanced(logits: Tensor, temperature: float) -> Tensor:
         shares = shares / shares.sum(0, keepdim=True)
         shares = shares / shares.sum(1, keepdim=True)
     return shares
-
-
-def _patch(backbone: nn.Module) -> int:
-    size = getattr(backbone.patch_embed, "patch_size", None)
-    assert isinstance(size, tuple)
-    return int(size[0])

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zgs_ros.synthetic.pool import ScenePool, shuffled
-from zgs_ros.synthetic.training import Journal, load_state, save_state
+from zgs_ros.synthetic.training import Journal, follow, load_state, save_state
 from zgs_ros.synthetic.views import random_view, stack
 
 logger = logging.getLogger(__name__)
@@ -175,10 +175,8 @@ class DinoTrainer:
         with torch.no_grad():
             self._center.lerp_(logits.mean(0), 0.1)
             progress = self.step / training.steps
-            keep = 1 - (1 - training.teacher_momentum) * (math.cos(math.pi * progress) + 1) / 2
-            pairs = zip(self._teacher.parameters(), self._student.parameters(), strict=True)
-            for mean, value in pairs:
-                mean.lerp_(value, 1.0 - keep)
+            change = (1 - training.teacher_momentum) * (math.cos(math.pi * progress) + 1) / 2
+            follow(self._teacher, self._student, change)
             mean_target = torch.cat(targets).mean(0)
             entropy = -(mean_target * mean_target.clamp_min(1e-9).log()).sum()
         return {"loss": float(loss.detach()), "teacher_entropy": float(entropy)}

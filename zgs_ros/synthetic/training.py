@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from zgs_ros.synthetic.examples import Examples
@@ -56,6 +56,13 @@ def patch_loss(patches: Tensor, examples: Examples, texts: Directions, scale: fl
     thinned = stuff[torch.randperm(len(stuff), device=stuff.device)[: max(32, len(objects) // 2)]]
     chosen = torch.cat([objects, thinned])
     return naming_loss(rows[chosen], wanted[chosen], nouns_only[chosen], texts, scale)
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, model: nn.Module, change: float) -> None:
+    """Moves the weights of a moving average by this share towards a model's."""
+    for kept, value in zip(mean.parameters(), model.parameters(), strict=True):
+        kept.lerp_(value, change)
 
 
 class Journal:
