@@ -23,15 +23,16 @@ LIVE: dict[str, Any] = {"live": True}
 """Marks a setting that a running node can change; all others are read when the models are loaded."""
 
 
-RESERVED: tuple[str, ...] = (
+RESERVED = (
     "segments",
     "label_image",
     "overlay",
     "markers",
+    "detections",
+    "detections_3d",
     "query",
     "segment_image",
 )
-RESERVED += ("detections", "detections_3d")
 """Topics and services of the node, which can't be names of cameras."""
 
 

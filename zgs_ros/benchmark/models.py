@@ -23,6 +23,7 @@ from zgs_ros.models.loading import (
     ModelError,
     load_clip,
     load_dino,
+    make_embedder,
     resolve_device,
     resolve_precision,
 )
@@ -145,15 +146,9 @@ def random_clip(
             model = open_clip.create_model(
                 settings.model, force_quick_gelu=bool(known.get("quick_gelu", False))
             )
-        return ClipEmbedder(
-            model.to(device=device, dtype=precision),
-            open_clip.get_tokenizer(settings.model),
-            f"{settings.model}/random",
-            settings.mode,
-            settings.masked_blocks,
-            settings.sigma,
-            settings.segment_batch,
-        )
+        tokenizer = open_clip.get_tokenizer(settings.model)
+        space = f"{settings.model}/random"
+        return make_embedder(model, tokenizer, space, settings, device, precision)
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"clip.model {settings.model!r}: {error}") from error
 

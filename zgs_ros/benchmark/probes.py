@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from zgs_ros import segmenter as pipeline
+from zgs_ros.segmenter import Probe, stage_probe
 
 NOT_COUNTED = (
     "Counted are matrix products, convolutions, attention and distances, two operations per "
@@ -23,8 +23,6 @@ NOT_COUNTED = (
 MIN_SECONDS = 0.05
 """A matrix product is repeated until its measurement takes this long."""
 
-Probe = Callable[[str], AbstractContextManager[None]]
-"""Surrounds the stage of the given name."""
 Clock = Callable[[], float]
 """Seconds since some moment."""
 WALL: Clock = time.perf_counter
@@ -38,21 +36,12 @@ Product = tuple[int, int, int]
 
 @contextmanager
 def probing(probe: Probe) -> Iterator[None]:
-    """Puts a probe around every stage of all segmenters, inside of their own clock."""
-
-    original = pipeline._StageClock
-
-    class ProbedClock(original):  # type: ignore[misc,valid-type]
-        @contextmanager
-        def stage(self, name: str) -> Iterator[None]:
-            with super().stage(name), probe(name):
-                yield
-
-    pipeline._StageClock = ProbedClock  # type: ignore[misc]
+    """Puts a probe around every stage of the segmenters that this thread calls."""
+    token = stage_probe.set(probe)
     try:
         yield
     finally:
-        pipeline._StageClock = original  # type: ignore[misc]
+        stage_probe.reset(token)
 
 
 def time_stages(work: Callable[[], T], device: torch.device, clock: Clock) -> tuple[Times, T]:
@@ -107,12 +96,14 @@ def count_flops(work: Callable[[], object]) -> dict[str, int]:
 
 
 def flop_counter() -> FlopCounterMode:
-    """Counts also what PyTorch's own counter passes over: fused attention layers, and distances."""
+    """Counts also what PyTorch's own counter passes over, depending on its version: fused attention, and
+    distances."""
     operators = torch.ops.aten
     return FlopCounterMode(
         display=False,
         custom_mapping={
             operators._native_multi_head_attention: _attention_layer,
+            operators._scaled_dot_product_flash_attention_for_cpu: _fused_attention,
             operators._euclidean_dist: _distances,
             operators._cdist_forward: _distances,
         },
@@ -126,6 +117,14 @@ def _attention_layer(
     batch, tokens, _width = query
     projections = 2 * tokens * width * 4 * width
     return batch * (projections + 4 * tokens * tokens * width)
+
+
+def _fused_attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Q K^T and A V for (batch, heads, tokens, head width)."""
+    batch, heads, rows, width = query
+    return 2 * batch * heads * rows * key[-2] * (width + value[-1])
 
 
 def _distances(left: Sequence[int], right: Sequence[int], *_: Any, **__: Any) -> int:

@@ -226,7 +226,7 @@ class EncodedImages:
         patches = torch.from_numpy(
             np.concatenate([cover(np.asarray(mask), grid) for mask in masks])
         )
-        patches = patches.to(prefix.device, prefix.dtype)
+        patches = patches.to(prefix.device)
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
 
         def embed(chunk: Tensor) -> Tensor:

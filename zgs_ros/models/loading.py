@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -108,21 +109,37 @@ def load_clip(
             source, pretrained=weights, force_quick_gelu=quick_gelu, weights_only=True
         )
         tokenizer = open_clip.get_tokenizer(source)
-        embedder = ClipEmbedder(
-            # Channels last is what convolutions in front of a ViT are fastest with.
-            model.to(device=device, dtype=precision, memory_format=torch.channels_last),
-            tokenizer,
-            space,
-            mode=settings.mode,
-            blocks=settings.masked_blocks,
-            sigma=settings.sigma,
-            segment_batch=settings.segment_batch,
-        )
+        embedder = make_embedder(model, tokenizer, space, settings, device, precision)
     except HubError as error:
         raise ModelError(_no_weights("clip", name, error, profile)) from error
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         raise ModelError(f"clip.model {name!r}: {error}") from error
     return embedder
+
+
+def make_embedder(
+    model: torch.nn.Module,
+    tokenizer: Callable[[list[str]], torch.Tensor],
+    space: str,
+    settings: ClipSettings,
+    device: torch.device,
+    precision: torch.dtype,
+) -> ClipEmbedder:
+    """Sets up an open_clip model as the settings want it.
+
+    Raises:
+        ValueError: If it is of an unusable kind.
+    """
+    return ClipEmbedder(
+        # Channels last is what convolutions in front of a ViT are fastest with.
+        model.to(device=device, dtype=precision).to(memory_format=torch.channels_last),
+        tokenizer,
+        space,
+        mode=settings.mode,
+        blocks=settings.masked_blocks,
+        sigma=settings.sigma,
+        segment_batch=settings.segment_batch,
+    )
 
 
 def load_language_model(
