@@ -23,6 +23,16 @@ def eventually() -> Callable[..., None]:
     return wait
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one has all of a module that use the same middleware."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        middleware = getattr(item, "callspec", None) and item.callspec.params.get("ros")
+        if middleware:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {middleware}"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what needs ROS where there is none."""
     if item.get_closest_marker("ros") and (problem := ros_support.find_problem()):
