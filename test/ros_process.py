@@ -48,6 +48,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     @property
@@ -146,6 +147,11 @@ class Robot:
         lines = self._process.text.splitlines(keepends=True)
         whole = [line for line in lines if line.startswith(ANSWER) and line.endswith("\n")]
         return [line.removeprefix(ANSWER) for line in whole]
+
+
+def _hear_interrupts() -> None:
+    """A shell that starts the tests in its background has them ignore Ctrl-C, and all they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], bool], process: Process) -> None:
