@@ -46,7 +46,7 @@ def test_a_scene_is_tiled_by_named_segments(segmenter: Segmenter) -> None:
     assert_consistent(result, (120, 160))
     assert result.model == "zgs-mini-clip"
     assert list(result.stage_times) == [
-        "features", "clustering", "refinement", "encoding", "embedding", "labeling", "merging",
+        "features", "clustering", "encoding", "refinement", "embedding", "labeling", "merging",
     ]  # fmt: skip
 
 

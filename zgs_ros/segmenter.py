@@ -31,7 +31,7 @@ from zgs_ros.oversegmentation.refinement import (
     soft_assignment,
     squared_distances,
 )
-from zgs_ros.oversegmentation.tree import SegmentTree, build_tree
+from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Probe = Callable[[str], AbstractContextManager[object]]
 stage_probe: ContextVar[Probe] = ContextVar("stage_probe", default=nullcontext)
-"""Surrounds each stage, which it is given the name of, inside of the stage's own clock."""
+"""Surrounds each part of a stage, whose name it is given, inside of the stage's own clock."""
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
 
@@ -107,16 +107,20 @@ class Segmenter:
 
     def _run_stages(self, images: Sequence[Image]) -> list[Segmentation]:
         clock = _StageClock(len(images))
+        clustering = self._settings.clustering
         with clock.stage("features"):
             pixels, features = self._extract_features(images)
         with clock.stage("clustering"):
-            trees = [self._build_tree(*pair) for pair in zip(images, features, strict=True)]
+            groups = [group_positions(found, clustering.positions) for found in features]
+        with clock.stage("encoding"):
+            # Started here because a GPU does it on its own while Ward keeps the CPU busy.
+            encoded = self._clip.encode(images)
+        with clock.stage("clustering"):
+            trees = [self._split(*pair) for pair in zip(images, groups, strict=True)]
         with clock.stage("refinement"):
             partitions = [
                 self._refine(*parts) for parts in zip(images, pixels, features, trees, strict=True)
             ]
-        with clock.stage("encoding"):
-            encoded = self._clip.encode(images)
         with clock.stage("embedding"):
             embeddings = encoded.embed([np.stack(list(masks.values())) for masks in partitions])
         with clock.stage("labeling"):
@@ -138,7 +142,8 @@ class Segmenter:
         """
         _check_image(image)
         pixels, features = self._extract_features([image])
-        masks = self._refine(image, pixels[0], features[0], self._build_tree(image, features[0]))
+        groups = group_positions(features[0], self._settings.clustering.positions)
+        masks = self._refine(image, pixels[0], features[0], self._split(image, groups))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):
             ids[mask] = number
@@ -179,11 +184,11 @@ class Segmenter:
                 pixels[i], features[i] = pixel, feature
         return pixels, features
 
-    def _build_tree(self, image: Image, features: torch.Tensor) -> SegmentTree:
+    def _split(self, image: Image, groups: Groups) -> SegmentTree:
         clustering = self._settings.clustering
         # The first split is always accepted; where there is nothing to see it would be a made-up one.
         splits = 0 if _is_flat(image) else clustering.splits
-        return build_tree(features, clustering.positions, splits, clustering.threshold)
+        return split_groups(groups, splits, clustering.threshold)
 
     def _refine(
         self, image: Image, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
@@ -293,7 +298,7 @@ def _summarise(number: int, region: Region) -> Segment:
 
 
 class _StageClock:
-    """Wall time per stage, divided among the images of a batch."""
+    """Wall time per stage, of all its parts together, divided among the images of a batch."""
 
     def __init__(self, images: int) -> None:
         self._images = images
@@ -304,4 +309,5 @@ class _StageClock:
         start = time.perf_counter()
         with stage_probe.get()(name):
             yield
-        self.times[name] = (time.perf_counter() - start) / self._images
+        seconds = (time.perf_counter() - start) / self._images
+        self.times[name] = self.times.get(name, 0.0) + seconds

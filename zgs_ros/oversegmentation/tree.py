@@ -37,6 +37,21 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
+class Groups:
+    """What Ward clusters: groups of near-equal patch positions, or single ones; not on the GPU.
+
+    Attributes:
+        owner: int64 (positions,), group of each position.
+        means: float64 (groups, width), mean feature of each group.
+        sizes: float64 (groups,), number of positions.
+    """
+
+    owner: NDArray[np.int64]
+    means: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class SegmentTree:
     """The accepted splits: a full binary tree whose leaves tile the image.
 
@@ -64,31 +79,53 @@ def build_tree(
 ) -> SegmentTree:
     """Clusters patch features and keeps the splits that separate different things.
 
+    Args:
+        features: float32 (rows, columns, width).
+        groups: See `group_positions`.
+        splits: See `split_groups`.
+        threshold: See `split_groups`.
+    """
+    return split_groups(group_positions(features, groups), splits, threshold)
+
+
+def group_positions(features: Tensor, groups: int = 0) -> Groups:
+    """Groups patch positions where the features are; waits for these.
+
+    Args:
+        features: float32 (rows, columns, width).
+        groups: Groups that k-means makes; 0 for none, every position stays alone.
+    """
+    flat = features.flatten(0, 1)
+    if groups and groups < len(flat):
+        owners = _kmeans(features, groups)
+        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owners))
+        return Groups(owners.cpu().numpy(), means, sizes)
+    return Groups(np.arange(len(flat)), flat.double().cpu().numpy(), np.ones(len(flat)))
+
+
+def split_groups(groups: Groups, splits: int = 10, threshold: float = 0.95) -> SegmentTree:
+    """Clusters groups by Ward's criterion and keeps the splits that separate different things.
+
     Of the Ward tree the first `splits` splits from the root are considered, in falling order of their
     height. A split is accepted when its parent was and the cosine of its children's centroids is below
     `threshold`; the first split always.
 
     Args:
-        features: float32 (rows, columns, width).
-        groups: Groups that k-means makes before Ward; 0 for none.
+        groups: See `group_positions`.
         splits: Number of splits considered.
         threshold: Cosine from which on two children are one thing.
 
     Returns:
         A tree with at least one node and at most ``splits + 1`` leaves.
     """
-    flat = features.flatten(0, 1)
-    if groups and groups < len(flat):
-        owners = _kmeans(features, groups)
-        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owners))
-        merges = ward(means, sizes)
-        owner = owners.cpu().numpy()
+    count = len(groups.sizes)
+    if count < len(groups.owner):
+        merges = ward(groups.means, groups.sizes)
+    elif count > 1:
+        merges = linkage(_distances(groups.means), "ward")
     else:
-        means = flat.double().cpu().numpy()
-        sizes = np.ones(len(means))
-        merges = linkage(_distances(means), "ward") if len(means) > 1 else np.zeros((0, 4))
-        owner = np.arange(len(means))
-    return _accept_splits(_Clusters(merges, owner, means, sizes), splits, threshold)
+        merges = np.zeros((0, 4))
+    return _accept_splits(_Clusters(merges, groups), splits, threshold)
 
 
 def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,34 +260,26 @@ class _Clusters:
 
     Args:
         merges: In scipy's format, rising height; clusters below the number of groups are the groups.
-        owner: int64 (positions,), group of each position.
-        means: float64 (groups, width), mean feature of each group.
-        sizes: float64 (groups,), number of positions.
+        groups: What was merged.
     """
 
-    def __init__(
-        self,
-        merges: NDArray[np.float64],
-        owner: NDArray[np.int64],
-        means: NDArray[np.float64],
-        sizes: NDArray[np.float64],
-    ) -> None:
-        groups = len(sizes)
+    def __init__(self, merges: NDArray[np.float64], groups: Groups) -> None:
+        count = len(groups.sizes)
         self._pairs = merges[:, :2].astype(np.int64).tolist()
-        self._groups = groups
+        self._groups = count
         # Groups in the order of the tree's leaves, in which every cluster is one run.
-        self._lengths = [1] * groups + [0] * len(self._pairs)
-        for cluster, (left, right) in enumerate(self._pairs, start=groups):
+        self._lengths = [1] * count + [0] * len(self._pairs)
+        for cluster, (left, right) in enumerate(self._pairs, start=count):
             self._lengths[cluster] = self._lengths[left] + self._lengths[right]
         self._starts = [0] * len(self._lengths)
-        for cluster in range(len(self._lengths) - 1, groups - 1, -1):
+        for cluster in range(len(self._lengths) - 1, count - 1, -1):
             left, right = self.children(cluster)
             self._starts[left] = self._starts[cluster]
             self._starts[right] = self._starts[cluster] + self._lengths[left]
-        rank = np.array(self._starts[:groups])
+        rank = np.array(self._starts[:count])
         order = np.argsort(rank)
-        self._rank_of_position = rank[owner]
-        self._means, self._sizes = means[order], sizes[order]
+        self._rank_of_position = rank[groups.owner]
+        self._means, self._sizes = groups.means[order], groups.sizes[order]
 
     @property
     def top(self) -> int:
