@@ -81,10 +81,10 @@ def test_segments_are_embedded_where_the_model_is(model: nn.Module, fake: None, 
     clip = ClipEmbedder(
         on_gpu(model), open_clip.get_tokenizer("ViT-B-32"), "random", mode, 4, 5.0, 8
     )
-    tokens = clip._prefix(empty(2, 3, 224, 224))
-    rows = clip._masked(tokens, [3, 2], empty(5, 7, 7))
+    shared = clip._share(empty(2, 3, 224, 224))
+    rows = clip._masked(shared, [3, 2], empty(5, 7, 7))
     assert rows.shape == (5, clip.dimensions)
-    assert tokens.device == rows.device == GPU
+    assert shared.states.device == rows.device == GPU
 
 
 def test_borders_are_found_where_the_features_are(fake: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib import resources
 
 import global_subtraction_reference as reference
@@ -16,8 +17,10 @@ import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image 
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import (
+    SharedAttention,
     masked_blocks,
     saliency,
+    shared_saliency,
     subtraction_weight,
     token_mask,
 )
@@ -99,8 +102,9 @@ def test_segments_that_share_queries_and_keys_have_the_same_saliency(segments: i
     queries, keys = random_heads()
     mu = torch.rand(segments, 10, generator=torch.Generator().manual_seed(1))
     mu[:, 0] = 1.0
-    alone = [saliency(queries, keys, row[None])[0] for row in mu]
-    torch.testing.assert_close(saliency(queries, keys, mu), torch.stack(alone))
+    squares = (2.0 * queries[0] @ keys[0].transpose(1, 2) / 8**0.5).softmax(-1)
+    own = saliency(*(part.expand(segments, -1, -1, -1) for part in (queries, keys)), mu)
+    torch.testing.assert_close(shared_saliency(squares, mu), own)
 
 
 def test_the_saliency_of_a_binary_mask() -> None:
@@ -169,7 +173,9 @@ def test_the_fast_path_equals_the_reference(
         for block in tower.blocks[:-blocks]:
             tokens = block(tokens)
         mu = torch.cat([torch.ones(len(masks), 1), masks], dim=1)
-        fast = tower.project(masked_blocks(tower.blocks[-blocks:], tokens, counts, mu, sigma))
+        last = tower.blocks[-blocks:]
+        shared = SharedAttention.of(last[0], tokens, sigma)
+        fast = tower.project(masked_blocks(last, shared, counts, mu, sigma))
         exact = model.visual.double()
         for row, owner, mask in zip(fast, (0, 0, 2, 2, 2), masks, strict=True):
             pixels = images[owner : owner + 1].double()
@@ -229,11 +235,13 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_result(
     expected = embedder.embed_segments([image], [masks])[0]
     compute, sizes = embedder._masked, []
 
-    def out_of_memory_above_two(prefix: Tensor, owners: Tensor, part: Tensor) -> Tensor:
+    def out_of_memory_above_two(
+        shared: SharedAttention, counts: Sequence[int], part: Tensor
+    ) -> Tensor:
         sizes.append(len(part))
         if len(part) > 2:
             raise torch.cuda.OutOfMemoryError("no room")
-        return compute(prefix, owners, part)
+        return compute(shared, counts, part)
 
     monkeypatch.setattr(embedder, "_masked", out_of_memory_above_two)
     monkeypatch.setattr(embedder, "_segment_batch", 8)

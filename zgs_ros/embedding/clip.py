@@ -17,7 +17,7 @@ from torch.nn import functional
 from zgs_ros.embedding.blocks import run_block
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
 from zgs_ros.embedding.coverage import cover
-from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
+from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.resizing import resize_images
 
@@ -117,7 +117,7 @@ class ClipEmbedder:
         if self._mode == "crop":
             return EncodedImages(self, images, None)
         pixels = torch.cat([self._preprocess(image) for image in images])
-        return EncodedImages(self, images, self._prefix(pixels))
+        return EncodedImages(self, images, self._share(pixels))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -155,25 +155,27 @@ class ClipEmbedder:
         mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
         return ((pixels - mean) / std).to(weight.dtype)
 
-    def _prefix(self, pixels: Tensor) -> Tensor:
-        """Tokens behind the blocks that no segment influences, (images, tokens, width)."""
+    @property
+    def _subtraction(self) -> float | None:
+        """Strength of global subtraction, None for none."""
+        return self._sigma if self._mode == "global_subtraction" else None
+
+    def _share(self, pixels: Tensor) -> SharedAttention:
+        """All that no segment influences: the blocks before the masked ones, and what these share."""
         tokens = self._tower.embed(pixels)
         for block in self._tower.blocks[: -self._blocks]:
             tokens = run_block(block, tokens)
-        return tokens
+        return SharedAttention.of(self._tower.blocks[-self._blocks], tokens, self._subtraction)
 
-    def _project(self, class_tokens: Tensor) -> Tensor:
-        return _unit(self._tower.project(class_tokens))
-
-    def _masked(self, prefix: Tensor, counts: Sequence[int], masks: Tensor) -> Tensor:
+    def _masked(self, shared: SharedAttention, counts: Sequence[int], masks: Tensor) -> Tensor:
         class_tokens = masked_blocks(
             self._tower.blocks[-self._blocks :],
-            prefix,
+            shared,
             counts,
             token_mask(masks, self._tower.grid),
-            self._sigma if self._mode == "global_subtraction" else None,
+            self._subtraction,
         )
-        return self._project(class_tokens)
+        return _unit(self._tower.project(class_tokens))
 
     def _cropped(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Tensor:
         pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
@@ -187,11 +189,14 @@ class EncodedImages:
     """
 
     def __init__(
-        self, clip: ClipEmbedder, images: Sequence[NDArray[np.uint8]], prefix: Tensor | None
+        self,
+        clip: ClipEmbedder,
+        images: Sequence[NDArray[np.uint8]],
+        shared: SharedAttention | None,
     ) -> None:
         self._clip = clip
         self._images = images
-        self._prefix = prefix
+        self._shared = shared
 
     @torch.inference_mode()
     def embed(self, masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.float32]]:
@@ -199,7 +204,7 @@ class EncodedImages:
         counts = [len(mask) for mask in masks]
         if sum(counts) == 0:
             return [np.zeros((0, self._clip.dimensions), np.float32) for _ in masks]
-        if self._prefix is None:
+        if self._shared is None:
             rows = torch.cat(
                 [
                     self._in_chunks(
@@ -210,28 +215,26 @@ class EncodedImages:
                 ]
             )
         else:
-            rows = self._embed_masked(masks)
+            rows = self._embed_masked(self._shared, masks)
         return [part.cpu().numpy() for part in rows.split(counts)]
 
     def embed_one(self, index: int, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
         """float32 (segments, dimensions) for further masks of the image with this index."""
-        prefix = None if self._prefix is None else self._prefix[index : index + 1]
-        return EncodedImages(self._clip, self._images[index : index + 1], prefix).embed([masks])[0]
+        shared = None if self._shared is None else self._shared.image(index)
+        return EncodedImages(self._clip, self._images[index : index + 1], shared).embed([masks])[0]
 
-    def _embed_masked(self, masks: Sequence[NDArray[np.bool_]]) -> Tensor:
-        prefix = self._prefix
-        assert prefix is not None
+    def _embed_masked(self, shared: SharedAttention, masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
         patches = torch.from_numpy(
             np.concatenate([cover(np.asarray(mask), grid) for mask in masks])
         )
-        patches = patches.to(prefix.device)
+        patches = patches.to(shared.states.device)
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
 
         def embed(chunk: Tensor) -> Tensor:
             counts = np.bincount(owners[chunk.numpy()], minlength=len(masks)).tolist()
-            return self._clip._masked(prefix, counts, patches[chunk])
+            return self._clip._masked(shared, counts, patches[chunk])
 
         return self._in_chunks(embed, torch.arange(len(patches)))
 

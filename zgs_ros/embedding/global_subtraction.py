@@ -9,24 +9,27 @@ the class token, mu_j = share of patch j that the segment covers):
     w     = exp(-(c + 1)^2 / sigma)
     M'_ij = M_ij - w A_0j
 
-Nothing here materialises a (tokens, tokens) matrix; three identities turn it all into fused attention:
+No segment needs a (tokens, tokens) matrix of its own; three identities turn it all into fused attention:
 
     M V  = attention with the additive key bias log mu
     M' V = M V - w (A_0 V), and A_0 V is attention of the class token's query alone
     c_i  = S1 / sqrt(S2) with S_n = sum_j P_ij mu_j^n and P = softmax(2 q k^T / sqrt(d)),
            since the rows' normalisation cancels in the cosine: a second attention with values (mu, mu^2)
+
+In the first masked block all segments of an image have the same P, so there it is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 from torch.nn import functional
 
-from zgs_ros.embedding.blocks import finish_block, project_heads
+from zgs_ros.embedding.blocks import Heads, finish_block, project_heads
 
 
 def subtraction_weight(saliency: Tensor, sigma: float) -> Tensor:
@@ -56,9 +59,43 @@ def token_mask(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     return functional.pad(covered, (1, 0), value=1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class SharedAttention:
+    """What all segments of an image have in common in the first masked block.
+
+    Attributes:
+        states: (images, tokens, width), the output of the blocks before it.
+        heads: Queries, keys and values, each (images, heads, tokens, head width).
+        squares: P = softmax(2 q k^T / sqrt(d)), float32 (images, heads, tokens, tokens): the squares of
+            attention, rows normalised. None without global subtraction.
+    """
+
+    states: Tensor
+    heads: Heads
+    squares: Tensor | None
+
+    @classmethod
+    def of(
+        cls, block: ResidualAttentionBlock, states: Tensor, sigma: float | None
+    ) -> SharedAttention:
+        """Computes it from the first masked block and its input; `sigma` as in `masked_blocks`."""
+        queries, keys, values = project_heads(block, states)
+        squares = None
+        if sigma is not None:
+            scaled = queries.float() * (2.0 / queries.shape[-1] ** 0.5)
+            squares = (scaled @ keys.float().transpose(-1, -2)).softmax(-1)
+        return cls(states, (queries, keys, values), squares)
+
+    def image(self, index: int) -> SharedAttention:
+        """That of one image, still with a first dimension of images."""
+        queries, keys, values = (part[index : index + 1] for part in self.heads)
+        squares = None if self.squares is None else self.squares[index : index + 1]
+        return SharedAttention(self.states[index : index + 1], (queries, keys, values), squares)
+
+
 def masked_blocks(
     blocks: Sequence[ResidualAttentionBlock],
-    tokens: Tensor,
+    shared: SharedAttention,
     counts: Sequence[int],
     mu: Tensor,
     sigma: float | None,
@@ -71,7 +108,7 @@ def masked_blocks(
 
     Args:
         blocks: The masked blocks, at least one.
-        tokens: (images, tokens, width), the output of the blocks before them.
+        shared: What the segments have in common in the first of them.
         counts: Segments of each image, at least one in all.
         mu: (segments, tokens), see `token_mask`; image by image.
         sigma: Strength of global subtraction; None masks only (w = 0).
@@ -79,85 +116,103 @@ def masked_blocks(
     Returns:
         (segments, width): the class token behind the last block.
     """
+    rows = 1 if len(blocks) == 1 else None
+    attended = torch.cat(
+        [
+            _attend_in_common(shared.image(image), part, sigma, rows)
+            for image, part in enumerate(mu.split(list(counts)))
+            if len(part)
+        ]
+    )
     images = [image for image, count in enumerate(counts) for _ in range(count)]
-    states = tokens
-    for number, block in enumerate(blocks):
-        rows = 1 if number == len(blocks) - 1 else None
-        if number == 0:
-            shared = project_heads(block, states)
-            states = states[:, :rows][images]  # (segments, tokens, width)
-            attended = torch.cat(
-                [
-                    _subtracted_attention(heads, part, sigma, rows)
-                    for *heads, part in zip(
-                        *(part.split(1) for part in shared), mu.split(list(counts)), strict=True
-                    )
-                    if len(part)
-                ]
-            )
-        else:
-            attended = _subtracted_attention(project_heads(block, states), mu, sigma, rows)
+    states = finish_block(blocks[0], shared.states[:, :rows][images], attended)
+    for number, block in enumerate(blocks[1:], start=2):
+        rows = 1 if number == len(blocks) else None
+        attended = _attend(project_heads(block, states), mu, sigma, rows)
         states = finish_block(block, states[:, :rows], attended)
     return states[:, 0]
-
-
-def _subtracted_attention(
-    heads: Sequence[Tensor], mu: Tensor, sigma: float | None, rows: int | None
-) -> Tensor:
-    """M' V of the first `rows` query rows (None: all), (segments, rows, width).
-
-    Args:
-        heads: Queries, keys and values, each of (segments, heads, tokens, head width), or of
-            (1, heads, tokens, head width) where the segments share them.
-        mu: (segments, tokens).
-    """
-    queries, keys, values = heads
-    segments = len(mu)
-    key_bias = mu.log().to(queries.dtype)[:, None, None]  # -inf outside of the segment
-    masked = functional.scaled_dot_product_attention(
-        queries[:, :, :rows].expand(segments, -1, -1, -1),
-        keys.expand(segments, -1, -1, -1),
-        values.expand(segments, -1, -1, -1),
-        attn_mask=key_bias,
-    )
-    if sigma is not None:
-        weight = subtraction_weight(saliency(queries, keys, mu), sigma).to(masked.dtype)
-        context = functional.scaled_dot_product_attention(queries[:, :, :1], keys, values)  # A_0 V
-        masked = masked - weight[:, None, None, None] * context
-    return masked.transpose(1, 2).flatten(2)
 
 
 def saliency(queries: Tensor, keys: Tensor, mu: Tensor) -> Tensor:
     """c = mean over heads and query rows of cos(M_i, A_i), without forming M or A.
 
     Args:
-        queries: (segments, heads, tokens, head width), or (1, heads, tokens, head width) where the
-            segments share them.
+        queries: (segments, heads, tokens, head width).
         keys: Same shape.
         mu: float32 (segments, tokens).
 
     Returns:
         float32 (segments,), in [0, 1].
     """
-    segments, tokens = mu.shape
     width = queries.shape[-1]
-    # Values of the queries' own width keep the fused kernels usable. Two columns serve one segment;
-    # where segments share queries and keys, one pass serves as many as there is place for.
-    per_pass = 1 if len(queries) == segments else width // 2
-    passes = -(-segments // per_pass)
-    powers = functional.pad(
-        torch.stack([mu, mu * mu], dim=2), (0, 0, 0, 0, 0, passes * per_pass - segments)
-    )
-    columns = powers.view(passes, per_pass, tokens, 2).transpose(1, 2).flatten(2)
-    values = functional.pad(columns, (0, width - columns.shape[2])).to(queries.dtype)
-    heads = queries.shape[1]
+    # Values of the queries' own width keep the fused kernels usable.
+    powers = torch.stack([mu, mu * mu], dim=2)
+    values = functional.pad(powers, (0, width - 2)).to(queries.dtype)
     moments = functional.scaled_dot_product_attention(
-        queries.expand(passes, -1, -1, -1),
-        keys.expand(passes, -1, -1, -1),
-        values[:, None].expand(-1, heads, -1, -1),
+        queries,
+        keys,
+        values[:, None].expand_as(queries),
         scale=2.0 / width**0.5,
     )
-    first, second = moments[..., : 2 * per_pass].float().unflatten(3, (per_pass, 2)).unbind(4)
+    return _mean_cosine(*moments[..., :2].float().unbind(-1))
+
+
+def shared_saliency(squares: Tensor, mu: Tensor) -> Tensor:
+    """As `saliency`, where segments share the squares of attention.
+
+    Args:
+        squares: float32 (heads, tokens, tokens), see `SharedAttention`.
+        mu: float32 (segments, tokens).
+    """
+    rows = torch.cat([mu, mu * mu]) @ squares.flatten(0, 1).T
+    return _mean_cosine(*rows.view(2, len(mu), *squares.shape[:2]))
+
+
+def _attend_in_common(
+    shared: SharedAttention, mu: Tensor, sigma: float | None, rows: int | None
+) -> Tensor:
+    """M' V of the first `rows` query rows (None: all) for segments of one image, which share the rest.
+
+    Returns:
+        (segments, rows, width).
+    """
+    segments = len(mu)
+    queries, keys, values = (part.expand(segments, -1, -1, -1) for part in shared.heads)
+    attended = _masked_attention((queries, keys, values), mu, rows)
+    if sigma is not None:
+        assert shared.squares is not None
+        c = shared_saliency(shared.squares[0], mu)
+        attended = attended - _subtrahend(shared.heads, c, sigma)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _attend(heads: Heads, mu: Tensor, sigma: float | None, rows: int | None) -> Tensor:
+    """As `_attend_in_common`, for segments that have heads of their own."""
+    attended = _masked_attention(heads, mu, rows)
+    if sigma is not None:
+        queries, keys, _ = heads
+        attended = attended - _subtrahend(heads, saliency(queries, keys, mu), sigma)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _masked_attention(heads: Heads, mu: Tensor, rows: int | None) -> Tensor:
+    """M V, (segments, heads, rows, head width)."""
+    queries, keys, values = heads
+    key_bias = mu.log().to(queries.dtype)[:, None, None]  # -inf outside of the segment
+    return functional.scaled_dot_product_attention(
+        queries[:, :, :rows], keys, values, attn_mask=key_bias
+    )
+
+
+def _subtrahend(heads: Heads, c: Tensor, sigma: float) -> Tensor:
+    """w A_0 V, (segments, heads, 1, head width), of heads that may be shared."""
+    queries, keys, values = heads
+    context = functional.scaled_dot_product_attention(queries[:, :, :1], keys, values)
+    return subtraction_weight(c, sigma).to(context.dtype)[:, None, None, None] * context
+
+
+def _mean_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """S1 / sqrt(S2), each (segments, heads, tokens), averaged over heads and tokens."""
     # The class token (mu = 1) keeps both moments above zero; the bound guards their underflow.
     cosines = first / second.clamp_min(torch.finfo(torch.float32).tiny).sqrt()
-    return cosines.mean(dim=(1, 2)).flatten()[:segments]
+    return cosines.mean(dim=(1, 2))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zgs_ros.embedding.global_subtraction import masked_blocks, token_mask
+from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.models.mini_tower import Stem
 from zgs_ros.synthetic import COLOURS
@@ -310,7 +310,8 @@ class ClipTrainer:
             layers.append(block(layers[-1]))
         mu = functional.pad(examples.masks.to(self._device), (1, 0), value=1.0)
         counts = torch.bincount(examples.owners, minlength=len(states)).tolist()
-        regions = masked_blocks(blocks[-masked:], layers[-1 - masked], counts, mu, sigma)
+        shared = SharedAttention.of(blocks[-masked], layers[-1 - masked], sigma)
+        regions = masked_blocks(blocks[-masked:], shared, counts, mu, sigma)
         last = self._unit(layers[-1].flatten(0, 1)).unflatten(0, layers[-1].shape[:2])
         return last[:, 1:], last[:, 0], self._unit(regions)
 
@@ -339,7 +340,8 @@ class ClipTrainer:
             for block in blocks:
                 tokens = block(tokens)
             mu = token_mask(torch.from_numpy(masks).to(self._device), tower.grid)
-            rows = tower.project(masked_blocks([last], tokens, [len(shown)], mu, None))
+            shared = SharedAttention.of(last, tokens, None)
+            rows = tower.project(masked_blocks([last], shared, [len(shown)], mu, None))
             for thing, best in zip(shown, (rows @ texts.T).argmax(1).tolist(), strict=True):
                 _count(hits, PHRASES[best], thing.phrase, thing.noun, thing.is_stuff)
         return {name: round(float(np.mean(values)), 3) for name, values in hits.items()}
