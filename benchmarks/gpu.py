@@ -89,7 +89,7 @@ def report(results: list[dict[str, Any]]) -> str:
     lines += ["", *_batch_lines(results)]
     for found in results:
         lines += ["", f"{found['run']['profile']}, {found['images']} images per call:", ""]
-        lines += ["| stage | predicted ms | measured ms | p99 | gap ms | of limit % |"]
+        lines += ["| stage | predicted ms | measured ms | p99 | gap ms | limit % |"]
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
         for name, stage in found["stages"].items():
             predicted, measured = 1e3 * stage["limit_s"], 1e3 * stage["p50_s"]

@@ -46,7 +46,7 @@ def stages_table(results: Mapping[str, Any]) -> Table:
     return Table(
         f"Time per {'image' if images == 1 else f'batch of {images} images'}, "
         f"median of {results['repeats']}: {_milli(results['stages'][WHOLE]['p50_s'])} ms",
-        ("stage", "ms", "p10 .. p90", "GFLOP", "GFLOP/s", "limit ms", "of limit %"),
+        ("stage", "ms", "p10 .. p90", "GFLOP", "GFLOP/s", "limit ms", "limit %"),
         tuple(rows),
         f"Limit: matrix products at {limit} GFLOP/s, the best of {rates} GFLOP/s (rows x inner x "
         f"columns), measured in turn with the images. {NOT_COUNTED} Peak memory [MiB]: {memory}. "
@@ -96,7 +96,7 @@ def profiles_table(
             "ms",
             "p10 .. p90",
             "GFLOP",
-            "of limit %",
+            "limit %",
             "memory MiB",
             "synthetic mIoU %",
         ),
