@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import timm
@@ -301,22 +302,40 @@ def test_large_images_are_labelled_at_their_own_size() -> None:
 
 
 def test_parts_that_do_not_touch_become_leaves_below_their_segment() -> None:
-    mask = np.zeros((10, 10), bool)
-    mask[:4], mask[6:8], mask[9, :5], mask[9, 7] = True, True, True, True  # 40, 20, 5 and 1 pixels
-    found = split_components({1: mask, 2: ~mask}, min_area=0.03)
+    labels = np.ones((10, 10), np.int16)
+    labels[:4], labels[6:8], labels[9, :5], labels[9, 7] = 0, 0, 0, 0  # 40, 20, 5 and 1 pixels
+    parts, numbers = split_components(labels, [1, 2], min_area=0.03)
     # Balanced trees below 1 and 2. The single pixel goes to the part of segment 2 around it.
-    assert {n: int(part.sum()) for n, part in found.items()} == {4: 20, 5: 20, 6: 15, 7: 40, 8: 5}
-    assert found[6][9, 7]
-    np.testing.assert_array_equal(sum(part.astype(int) for part in found.values()), 1)
+    areas = dict(zip(numbers, np.bincount(parts.ravel()).tolist(), strict=True))
+    assert areas == {4: 20, 5: 20, 6: 15, 7: 40, 8: 5}
+    assert numbers[parts[9, 7]] == 6
 
 
 def test_the_largest_part_stays_however_small() -> None:
-    mask = np.zeros((8, 8), bool)
-    mask[2, 2:4], mask[5, 5] = True, True
-    found = split_components({1: ~mask, 2: mask}, min_area=0.1)
-    assert [int(found[n].sum()) for n in (1, 2)] == [62, 2]
+    labels = np.zeros((8, 8), np.int16)
+    labels[2, 2:4], labels[5, 5] = 1, 1
+    parts, numbers = split_components(labels, [1, 2], min_area=0.1)
+    assert numbers == [1, 2]
+    assert np.bincount(parts.ravel()).tolist() == [62, 2]
 
 
-def test_a_segment_in_one_piece_keeps_its_number() -> None:
-    mask = np.ones((4, 4), bool)
-    assert list(split_components({7: mask}, min_area=0.0)) == [7]
+def test_a_segment_in_one_piece_keeps_its_number_and_one_without_pixels_has_none() -> None:
+    parts, numbers = split_components(np.ones((4, 4), np.int16), [5, 7], min_area=0.0)
+    assert numbers == [7]
+    assert (parts == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (23, 31)])
+@pytest.mark.parametrize("labels", [1, 2, 5])
+def test_parts_are_those_of_every_segment_alone(shape: tuple[int, int], labels: int) -> None:
+    image = np.random.default_rng(labels).integers(0, labels, shape).astype(np.int16)
+    parts, numbers = split_components(image, range(10, 10 + labels), min_area=0.0)
+    expected = 0
+    for label in np.unique(image):
+        count, alone = cv2.connectedComponents((image == label).astype(np.uint8), connectivity=4)
+        expected += count - 1
+        for part in range(1, count):
+            inside = alone == part
+            assert len(np.unique(parts[inside])) == 1
+            assert np.array_equal(parts == parts[inside][0], inside)
+    assert len(numbers) == len(set(numbers)) == expected

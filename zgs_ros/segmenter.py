@@ -193,7 +193,7 @@ class Segmenter:
     def _refine(
         self, image: Image, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
     ) -> dict[int, Mask]:
-        """Masks of the leaves that have pixels, by heap number; together they tile the image."""
+        """Masks of the leaves that have pixels, or of their parts, by heap number; they tile the image."""
         settings = self._settings.refinement
         leaves = tree.leaves
         centroids = torch.from_numpy(np.stack([leaf.centroid for leaf in leaves])).to(
@@ -208,10 +208,14 @@ class Segmenter:
             grid = soft_assignment(features, centroids, settings.temperature)
             maps = place_on_pixels(grid, *patches)
         radius = settings.radius if settings.method == "guided" else 0
-        labels = refine(maps, pixels, image, radius, settings.epsilon, settings.min_area)
-        present = np.flatnonzero(np.bincount(labels.ravel()))
-        masks = {leaves[i].id: labels == i for i in present}
-        return split_components(masks, settings.min_component) if settings.components else masks
+        labels: NDArray[np.integer] = refine(
+            maps, pixels, image, radius, settings.epsilon, settings.min_area
+        )
+        numbers = [leaf.id for leaf in leaves]
+        if settings.components:
+            labels, numbers = split_components(labels, numbers, settings.min_component)
+        masks = {number: labels == index for index, number in enumerate(numbers)}
+        return {number: mask for number, mask in masks.items() if mask.any()}
 
     def _describe(self, embeddings: NDArray[np.float32]) -> list[Description]:
         labels = self._labeler.label(embeddings)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-Mask = NDArray[np.bool_]
+GAP = -1
+"""Where there is no segment yet."""
+
+Labels = NDArray[np.int32]
 
 
-def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]:
+def split_components(
+    labels: NDArray[np.integer], numbers: Sequence[int], min_area: float
+) -> tuple[Labels, list[int]]:
     """Makes the separate parts of every segment segments of their own.
 
     The clustering knows no places, so that everything of one look is one cluster. The parts become
@@ -17,56 +26,80 @@ def split_components(masks: dict[int, Mask], min_area: float) -> dict[int, Mask]
     in few rounds.
 
     Args:
-        masks: (height, width) boolean each, by heap number (children of i are 2i + 1 and 2i + 2);
-            they tile the image.
+        labels: (height, width) index into `numbers` of every pixel's segment.
+        numbers: Heap numbers of the segments (children of i are 2i + 1 and 2i + 2).
         min_area: Parts below this share of the image go to the nearest part that is larger, unless
             they are the largest of their segment.
 
     Returns:
-        As `masks`.
+        Labels and numbers of the parts; segments without pixels have none.
     """
-    found: dict[int, Mask] = {}
-    for number, mask in masks.items():
-        found.update(_leaves(_parts(mask, min_area), number))
-    return _without_gaps(dict(sorted(found.items())))
+    run_lengths, part_of_run, segment_of_part = _find_parts(labels)
+    areas = np.bincount(part_of_run, weights=run_lengths)
+    owner_of_part = np.full(len(areas), GAP, np.int32)
+    found: list[int] = []
+    for segment, number in enumerate(numbers):
+        parts = np.flatnonzero(segment_of_part == segment)
+        if not len(parts):
+            continue
+        parts = parts[np.argsort(-areas[parts], kind="stable")]
+        count = max(1, int(np.count_nonzero(areas[parts] >= min_area * labels.size)))
+        owner_of_part[parts[:count]] = np.arange(len(found), len(found) + count)
+        found += _leaves(number, count)
+    owner = np.repeat(owner_of_part[part_of_run], run_lengths).reshape(labels.shape)
+    return _fill_gaps(owner), found
 
 
-def _leaves(parts: list[Mask], number: int) -> dict[int, Mask]:
-    """The parts by heap number, as leaves below the node with this number; alone as the node itself."""
-    if len(parts) == 1:
-        return {number: parts[0]}
-    return _leaves(parts[::2], 2 * number + 1) | _leaves(parts[1::2], 2 * number + 2)
+def _find_parts(
+    labels: NDArray[np.integer],
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.integer]]:
+    """Connected pixels of one label, as runs of pixels within a row.
+
+    Pixels touch at their sides. Working on runs, of which there are a hundred times fewer than pixels,
+    takes a fraction of the time of finding the parts of one segment after another.
+
+    Returns:
+        Length of every run, in the order of rows; its part, from 0 on; and the label of every part.
+    """
+    starts = np.ones(labels.shape, bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
+    first = np.flatnonzero(starts)
+    run = np.cumsum(starts.ravel(), dtype=np.int32).reshape(labels.shape) - 1
+    # Where two runs begin to lie one above the other, at least one of them starts.
+    touching = (labels[1:] == labels[:-1]) & (starts[1:] | starts[:-1])
+    above, below = run[:-1][touching], run[1:][touching]
+    links = coo_array((np.ones(len(above), bool), (above, below)), shape=(len(first), len(first)))
+    count, part_of_run = connected_components(links, directed=False)
+    label_of_part = np.zeros(count, labels.dtype)
+    label_of_part[part_of_run] = labels.ravel()[first]
+    return np.diff(first, append=labels.size), part_of_run, label_of_part
 
 
-def _parts(mask: Mask, min_area: float) -> list[Mask]:
-    """The connected parts that can stand alone, in falling order; at least the largest."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    box = np.s_[top : top + height, left : left + width]
-    count, labels = cv2.connectedComponents(mask[box].astype(np.uint8), connectivity=4)
-    if count == 2:  # the background is one, too
-        return [mask]
-    areas = np.bincount(labels.ravel(), minlength=count)[1:]
-    order = [int(i) for i in np.argsort(-areas, kind="stable")]
-    kept = [i for i in order if areas[i] >= min_area * mask.size] or order[:1]
-    parts = [np.zeros_like(mask) for _ in kept]
-    for part, i in zip(parts, kept, strict=True):
-        part[box] = labels == i + 1
-    return parts
+def _leaves(number: int, count: int) -> list[int]:
+    """Numbers of so many leaves of a balanced tree below the node with this number; of one its own."""
+    if count == 1:
+        return [number]
+    numbers = [0] * count
+    numbers[::2] = _leaves(2 * number + 1, (count + 1) // 2)
+    numbers[1::2] = _leaves(2 * number + 2, count // 2)
+    return numbers
 
 
-def _without_gaps(masks: dict[int, Mask]) -> dict[int, Mask]:
-    """Gives every pixel that no mask covers to the mask that is nearest."""
-    owner = np.zeros(next(iter(masks.values())).shape, np.int32)
-    for index, mask in enumerate(masks.values(), start=1):
-        owner[mask] = index
-    gaps = owner == 0
+def _fill_gaps(owner: Labels) -> Labels:
+    """Gives every pixel in a gap to the segment that is nearest."""
+    gaps = owner == GAP
     if not gaps.any():
-        return masks
+        return owner
     _, nearest = cv2.distanceTransformWithLabels(
-        gaps.astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+        gaps.view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
-    # `nearest` numbers the covered pixels; each leads to the pixel's owner.
-    owner_of = np.zeros(int(nearest.max()) + 1, np.int32)
-    owner_of[nearest[~gaps]] = owner[~gaps]
-    filled = owner_of[nearest]
-    return {number: filled == index for index, number in enumerate(masks, start=1)}
+    # `nearest` numbers the pixels outside of gaps; those that are nearest to a gap lead to the owner.
+    nearest_to_gaps = nearest[gaps]
+    wanted = np.zeros(int(nearest.max()) + 1, bool)
+    wanted[nearest_to_gaps] = True
+    sources = wanted[nearest] & ~gaps
+    owner_of = np.zeros(len(wanted), np.int32)
+    owner_of[nearest[sources]] = owner[sources]
+    filled = owner.copy()
+    filled[gaps] = owner_of[nearest_to_gaps]
+    return filled
