@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from importlib import resources
@@ -182,6 +183,26 @@ def test_the_fast_path_equals_the_reference(
             expected = reference.segment_embedding(exact, pixels, mask.double(), blocks, sigma)
             assert torch.isfinite(row).all()
             assert float((row - expected).norm() / expected.norm()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [(torch.float16, 3e-3), (torch.bfloat16, 3e-2)], ids=str
+)
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_half_precision_stays_near_the_exact_embedding(
+    precision: torch.dtype, tolerance: float, blocks: int
+) -> None:
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32", load_weights=False)
+    image, masks = random_image(60, 80), np.random.default_rng(5).random((6, 60, 80)) > 0.5
+    masks[0], masks[1], masks[2, 20:] = True, False, False
+    exact, half = (
+        ClipEmbedder(
+            part, open_clip.get_tokenizer("ViT-B-32"), "random", blocks=blocks
+        ).embed_segments([image], [masks])[0]
+        for part in (model, copy.deepcopy(model).to(precision))
+    )
+    assert np.linalg.norm(half - exact, axis=1).max() < tolerance
 
 
 @pytest.fixture(scope="module")
