@@ -230,6 +230,28 @@ def test_a_label_follows_when_the_thing_really_changes() -> None:
     assert 31 <= changes[0] <= 40, "about a time constant later, once"
 
 
+@pytest.mark.parametrize(
+    ("cosine", "shown"), [(0.9, ["floor", "floor"]), (0.5, ["water", "water"])], ids=str
+)
+def test_what_looks_different_in_the_same_place_has_labels_of_its_own(
+    cosine: float, shown: list[str]
+) -> None:
+    """As behind a cut in a film."""
+    tracker = Tracker(TrackingSettings(smoothing_similarity=0.6))
+    floor, water = Label("floor", 0.5), Label("water", 0.4)
+    [seen] = picture({}).segments
+    look = np.array([cosine, np.sqrt(1 - cosine**2), 0.0], np.float32)
+    before = replace(seen, labels=(floor, replace(water, score=0.2)))
+    after = replace(seen, labels=(water, replace(floor, score=0.3)), embedding=look)
+    got = [
+        tracker.update(replace(picture({}), segments=(part,)), 0.1 * number).segments[0]
+        for number, part in enumerate([*[before] * 20, after, after])
+    ]
+    assert [segment.label for segment in got[:20]] == ["floor"] * 20
+    assert [segment.label for segment in got[20:]] == shown
+    assert len({segment.track_id for segment in got}) == 1
+
+
 def test_a_segment_without_labels_gets_those_of_its_track_only_if_it_reports_some() -> None:
     tracker = Tracker(TrackingSettings())
     [named] = picture({}).segments

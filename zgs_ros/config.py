@@ -235,6 +235,11 @@ class TrackingSettings(_Section):
         description="Time constant that the labels of a track are averaged over [s]; 0 = not.",
         json_schema_extra=LIVE,
     )
+    smoothing_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
+        0.6,
+        description="Cosine of embeddings below which a thing has changed, and its labels start anew.",
+        json_schema_extra=LIVE,
+    )
 
 
 class DepthSettings(_Section):

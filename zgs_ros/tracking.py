@@ -78,7 +78,7 @@ class Tracker:
         segments = []
         for index, segment in enumerate(segmentation.segments):
             track = found.get(index) or self._start()
-            track.observe(segment, grid.outline(index), seconds, self.settings.smoothing)
+            track.observe(segment, grid.outline(index), seconds, self.settings)
             labels = track.texts.best(len(segment.labels))
             segments.append(replace(segment, track_id=track.id, labels=labels))
         return replace(segmentation, segments=tuple(segments))
@@ -251,9 +251,9 @@ class _Track:
         return np.maximum(there, grid.overlap(self.expected(seconds)))
 
     def observe(
-        self, segment: Segment, outline: _Outline, seconds: float, smoothing: float
+        self, segment: Segment, outline: _Outline, seconds: float, settings: TrackingSettings
     ) -> None:
-        """Takes in that it is seen now; `smoothing` is the time constant [s] of label and embedding."""
+        """Takes in that it is seen now: where, and with which labels and embedding."""
         if self.outline is None:
             self.embedding = segment.embedding
             self.texts.add(segment.labels, 0.0)
@@ -263,7 +263,10 @@ class _Track:
             if passed > 0 and 1 / STEADY_GROWTH <= growth <= STEADY_GROWTH:
                 motion = (outline.centroid - self.outline.centroid) / passed
                 self.velocity += (motion - self.velocity) * -math.expm1(-passed / VELOCITY_SECONDS)
-            keep = math.exp(-passed / smoothing) if smoothing > 0 else 0.0
+            # Something else in its place, as behind a cut in the film, must not keep its labels.
+            changed = float(self.embedding @ segment.embedding) < settings.smoothing_similarity
+            steady = settings.smoothing > 0 and not changed
+            keep = math.exp(-passed / settings.smoothing) if steady else 0.0
             self.texts.add(segment.labels, keep)
             share = 1.0 / self.texts.weight
             self.embedding = _unit(self.embedding * (1.0 - share) + segment.embedding * share)
