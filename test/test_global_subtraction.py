@@ -236,7 +236,9 @@ def test_further_masks_of_one_image_of_a_batch(embedder: ClipEmbedder) -> None:
     mask = np.random.default_rng(3).random((2, 40, 60)) > 0.5
     encoded = embedder.encode(images)
     expected = embedder.embed_segments([images[1]], [mask])[0]
-    np.testing.assert_allclose(encoded.embed_one(1, mask), expected, atol=2e-6)
+    none, rows = encoded.embed([[], list(mask)])
+    assert none.shape == (0, embedder.dimensions)
+    np.testing.assert_allclose(rows, expected, atol=2e-6)
 
 
 def test_an_image_without_segments_gives_no_rows(embedder: ClipEmbedder) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from zgs_ros.merging import Description, Region, merge_greedily, merge_siblings, similarity
+from zgs_ros.merging import (
+    Description,
+    Merging,
+    Region,
+    merge_greedily,
+    merge_siblings,
+    merge_together,
+    similarity,
+)
 from zgs_ros.segmentation import Label
 
 
@@ -37,6 +45,10 @@ class Describer:
         self.calls.append([np.flatnonzero(mask).tolist() for mask in masks])
         return [describe(self.angle) for _ in masks]
 
+    def answer(self, merging: Merging) -> dict[int, Region]:
+        """What is left of one image."""
+        return merge_together([merging], lambda masks: [self(image) for image in masks])[0]
+
 
 def pixels(regions: dict[int, Region]) -> dict[int, list[int]]:
     return {number: np.flatnonzero(region.mask).tolist() for number, region in regions.items()}
@@ -60,7 +72,9 @@ def test_similarity_is_the_mean_of_both_cosines() -> None:
 def test_siblings_merge_from_the_threshold_on(
     angle: float, text_angle: float, merged: bool
 ) -> None:
-    result = merge_siblings({1: region(0, 0), 2: region(1, angle, text_angle)}, Describer(), 0.8)
+    result = Describer().answer(
+        merge_siblings({1: region(0, 0), 2: region(1, angle, text_angle)}, 0.8)
+    )
     assert pixels(result) == ({0: [0, 1]} if merged else {1: [0], 2: [1]})
 
 
@@ -68,7 +82,7 @@ def test_a_union_is_described_anew_and_goes_on_upwards() -> None:
     """3 and 4 merge to 1; the union, described at 0 degrees, then merges with 2."""
     describer = Describer(angle=0)
     leaves = {3: region(0, 80), 4: region(1, 80), 2: region(2, 0)}
-    assert pixels(merge_siblings(leaves, describer, 0.8)) == {0: [0, 1, 2]}
+    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2]}
     assert describer.calls == [[[0, 1]], [[0, 1, 2]]]
 
 
@@ -76,32 +90,52 @@ def test_a_branch_stops_where_its_siblings_differ() -> None:
     """3 and 4 differ; so 1 is no segment, and 2, though like both, has no sibling to merge with."""
     leaves = {3: region(0, 0), 4: region(1, 80), 2: region(2, 0)}
     describer = Describer()
-    assert pixels(merge_siblings(leaves, describer, 0.8)) == {2: [2], 3: [0], 4: [1]}
+    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {2: [2], 3: [0], 4: [1]}
     assert describer.calls == []
 
 
 def test_cousins_are_not_siblings() -> None:
     leaves = {3: region(0, 0), 4: region(1, 90), 5: region(2, 0), 6: region(3, 90)}
-    assert len(merge_siblings(leaves, Describer(), 0.8)) == 4
+    assert len(Describer().answer(merge_siblings(leaves, 0.8))) == 4
 
 
 def test_unions_of_one_level_are_described_together() -> None:
     describer = Describer(angle=0)
     leaves = {3: region(0, 0), 4: region(1, 0), 5: region(2, 90), 6: region(3, 90)}
-    assert pixels(merge_siblings(leaves, describer, 0.8)) == {0: [0, 1, 2, 3]}
+    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2, 3]}
     assert describer.calls == [[[0, 1], [2, 3]], [[0, 1, 2, 3]]]
 
 
 def test_a_region_whose_sibling_has_no_pixels_takes_its_parents_place() -> None:
     """4 has no pixels: 3 stands for 1 and meets 2."""
     describer = Describer()
-    assert pixels(merge_siblings({3: region(0, 0), 2: region(1, 0)}, describer, 0.8)) == {0: [0, 1]}
+    assert pixels(describer.answer(merge_siblings({3: region(0, 0), 2: region(1, 0)}, 0.8))) == {
+        0: [0, 1]
+    }
     assert describer.calls == [[[0, 1]]]
 
 
 def test_one_region_stays_as_it_is() -> None:
     only = region(0, 0)
-    assert merge_siblings({0: only}, Describer(), 0.8) == {0: only}
+    assert Describer().answer(merge_siblings({0: only}, 0.8)) == {0: only}
+
+
+def test_images_go_side_by_side_and_each_round_is_described_at_once() -> None:
+    """The first image merges twice, the second once, the third not at all."""
+    images = [
+        {3: region(0, 80), 4: region(1, 80), 2: region(2, 0)},
+        {1: region(3, 0), 2: region(4, 0)},
+        {1: region(5, 0), 2: region(6, 90)},
+    ]
+    rounds: list[list[int]] = []
+
+    def answer(masks: list[list[np.ndarray]]) -> list[list[Description]]:
+        rounds.append([len(image) for image in masks])
+        return [Describer()(image) for image in masks]
+
+    found = merge_together([merge_siblings(regions, 0.8) for regions in images], answer)
+    assert [pixels(regions) for regions in found] == [{0: [0, 1, 2]}, {0: [3, 4]}, {1: [5], 2: [6]}]
+    assert rounds == [[1, 1, 0], [1, 0, 0]]
 
 
 class TestGreedyPass:
@@ -109,7 +143,7 @@ class TestGreedyPass:
         """At 0, 50, 10 and 90 degrees, 0 and 10 are most alike; their union, at 5, stays alone."""
         leaves = {3: region(0, 0), 4: region(1, 50), 5: region(2, 10), 6: region(3, 90)}
         describer = Describer(angle=5)
-        found = merge_greedily(leaves, describer, 0.9)
+        found = describer.answer(merge_greedily(leaves, 0.9))
         assert pixels(found) == {3: [0, 2], 4: [1], 6: [3]}
         assert describer.calls == [[[0, 2]]]
 
@@ -117,7 +151,7 @@ class TestGreedyPass:
         """0 and 10 make 30 degrees, which then is near enough to 50; the rest is at 120."""
         leaves = {3: region(0, 0), 4: region(1, 120), 5: region(2, 10), 6: region(3, 50)}
         describer = Describer(angle=30)
-        found = merge_greedily(leaves, describer, 0.9)
+        found = describer.answer(merge_greedily(leaves, 0.9))
         assert pixels(found) == {3: [0, 2, 3], 4: [1]}
         assert describer.calls == [[[0, 2]], [[0, 2, 3]]]
 
@@ -129,8 +163,8 @@ class TestGreedyPass:
         self, angle: float, text_angle: float, merged: bool
     ) -> None:
         regions = {3: region(0, 0), 6: region(1, angle, text_angle)}
-        assert len(merge_greedily(regions, Describer(), 0.8)) == (1 if merged else 2)
+        assert len(Describer().answer(merge_greedily(regions, 0.8))) == (1 if merged else 2)
 
     def test_one_region_stays_as_it_is(self) -> None:
         only = region(0, 0)
-        assert merge_greedily({0: only}, Describer(), -1.0) == {0: only}
+        assert Describer().answer(merge_greedily({0: only}, -1.0)) == {0: only}

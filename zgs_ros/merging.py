@@ -1,8 +1,13 @@
-"""Merging: segments that look alike and are named alike become one."""
+"""Merging: segments that look alike and are named alike become one.
+
+Unions have to be embedded and named before merging goes on. `merge_siblings` and `merge_greedily` are
+generators that yield the masks of an image's unions and are sent their descriptions, so that
+`merge_together` can have those of several images described in one batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +15,7 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label
 
-Describe = Callable[[Sequence[NDArray[np.bool_]]], "list[Description]"]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +37,12 @@ class Description:
 class Region:
     """A mask, (height, width) boolean, and its description."""
 
-    mask: NDArray[np.bool_]
+    mask: Mask
     description: Description
+
+
+Merging = Generator[list[Mask], "list[Description]", dict[int, Region]]
+"""Yields masks, is sent a description of each, and returns the remaining regions by heap number."""
 
 
 def similarity(left: Description, right: Description) -> float:
@@ -43,23 +52,46 @@ def similarity(left: Description, right: Description) -> float:
     return 0.5 * images + 0.5 * texts
 
 
-def merge_siblings(
-    regions: dict[int, Region], describe: Describe, threshold: float
-) -> dict[int, Region]:
+def merge_together(
+    images: Sequence[Merging],
+    describe: Callable[[list[list[Mask]]], Sequence[list[Description]]],
+) -> list[dict[int, Region]]:
+    """Merges the regions of several images side by side, so that each round describes all their unions.
+
+    Args:
+        images: The merging of each image.
+        describe: Describes the given masks of each image; there may be none of some.
+
+    Returns:
+        The remaining regions of each image.
+    """
+    found: list[dict[int, Region]] = [{} for _ in images]
+    answers: Sequence[list[Description] | None] = [None] * len(images)
+    going = dict(enumerate(images))
+    while going:
+        masks: list[list[Mask]] = [[] for _ in images]
+        for index, merging in list(going.items()):
+            try:
+                masks[index] = merging.send(answers[index])  # type: ignore[arg-type]  # None at first
+            except StopIteration as end:
+                found[index] = end.value
+                del going[index]
+        if going:
+            answers = describe(masks)
+    return found
+
+
+def merge_siblings(regions: dict[int, Region], threshold: float) -> Merging:
     """Merges bottom-up along the segment tree.
 
     Siblings whose similarity reaches `threshold` become one region, described anew for the union and
     standing in their parent's place; otherwise the branch stops there. A sibling without pixels leaves
     its place to the other. Decisions of one level are taken before any union is described, so that all
-    unions of a level are embedded in one batch.
+    unions of a level are described together.
 
     Args:
         regions: The leaves that have pixels, by heap number (children of i are 2i + 1 and 2i + 2).
-        describe: Describes the given masks of the image.
         threshold: Similarity from which on siblings merge.
-
-    Returns:
-        The remaining regions by heap number.
     """
     current = dict(regions)
     while True:
@@ -75,26 +107,21 @@ def merge_siblings(
         if not pairs:
             return dict(sorted(current.items()))
         masks = [current[left].mask | current[right].mask for left, right in pairs]
-        for (left, right), mask, description in zip(pairs, masks, describe(masks), strict=True):
+        descriptions = yield masks
+        for (left, right), mask, description in zip(pairs, masks, descriptions, strict=True):
             del current[left], current[right]
             current[(left - 1) // 2] = Region(mask, description)
 
 
-def merge_greedily(
-    regions: dict[int, Region], describe: Describe, threshold: float
-) -> dict[int, Region]:
+def merge_greedily(regions: dict[int, Region], threshold: float) -> Merging:
     """Merges the most similar regions, wherever they are, until none are similar enough.
 
     In every round all pairs merge of which each is the other's most similar region, so that all unions
-    of a round are embedded in one batch.
+    of a round are described together. A union has the lower of its parts' numbers.
 
     Args:
         regions: By heap number.
-        describe: Describes the given masks of the image.
         threshold: Similarity from which on two regions merge.
-
-    Returns:
-        The remaining regions; a union has the lower of its parts' numbers.
     """
     current = dict(sorted(regions.items()))
     while len(current) > 1:
@@ -106,7 +133,8 @@ def merge_greedily(
         if not pairs:
             break
         masks = [current[left].mask | current.pop(right).mask for left, right in pairs]
-        for (left, _), mask, description in zip(pairs, masks, describe(masks), strict=True):
+        descriptions = yield masks
+        for (left, _), mask, description in zip(pairs, masks, descriptions, strict=True):
             current[left] = Region(mask, description)
     return current
 

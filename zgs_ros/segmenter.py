@@ -20,7 +20,14 @@ from threadpoolctl import ThreadpoolController
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
 from zgs_ros.labeling.labeler import Labeler, load_labeler
-from zgs_ros.merging import Description, Region, merge_greedily, merge_siblings
+from zgs_ros.merging import (
+    Description,
+    Merging,
+    Region,
+    merge_greedily,
+    merge_siblings,
+    merge_together,
+)
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
 from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
@@ -122,7 +129,7 @@ class Segmenter:
                 self._refine(*parts) for parts in zip(images, pixels, features, trees, strict=True)
             ]
         with clock.stage("embedding"):
-            embeddings = encoded.embed([np.stack(list(masks.values())) for masks in partitions])
+            embeddings = encoded.embed([list(masks.values()) for masks in partitions])
         with clock.stage("labeling"):
             regions = [
                 dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
@@ -130,7 +137,7 @@ class Segmenter:
             ]
         with clock.stage("merging"):
             if self._settings.merging.enabled:
-                regions = [self._merge(encoded, i, found) for i, found in enumerate(regions)]
+                regions = self._merge(encoded, regions)
         times = clock.times
         return [self._assemble(found, times) for found in regions]
 
@@ -225,16 +232,21 @@ class Segmenter:
         ]
 
     def _merge(
-        self, encoded: EncodedImages, index: int, regions: dict[int, Region]
-    ) -> dict[int, Region]:
-        def describe(masks: Sequence[Mask]) -> list[Description]:
-            return self._describe(encoded.embed_one(index, np.stack(masks)))
+        self, encoded: EncodedImages, regions: Sequence[dict[int, Region]]
+    ) -> list[dict[int, Region]]:
+        """Merges the regions of each image."""
+        settings = self._settings.merging
 
-        threshold = self._settings.merging.threshold
-        regions = merge_siblings(regions, describe, threshold)
-        if self._settings.merging.greedy:
-            regions = merge_greedily(regions, describe, threshold)
-        return regions
+        def merge(found: dict[int, Region]) -> Merging:
+            found = yield from merge_siblings(found, settings.threshold)
+            if settings.greedy:
+                found = yield from merge_greedily(found, settings.threshold)
+            return found
+
+        def describe(masks: list[list[Mask]]) -> list[list[Description]]:
+            return [self._describe(rows) for rows in encoded.embed(masks)]
+
+        return merge_together([merge(found) for found in regions], describe)
 
     def _assemble(self, regions: dict[int, Region], times: dict[str, float]) -> Segmentation:
         """Numbers the segments from 1, the largest first."""

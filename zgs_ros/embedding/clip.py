@@ -25,6 +25,7 @@ TEXT_BATCH = 256
 CPU_CACHE = 40_000_000
 """Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
 Mode = Literal["global_subtraction", "mask", "crop"]
+Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 
 
 class ClipEmbedder:
@@ -177,7 +178,7 @@ class ClipEmbedder:
         )
         return _unit(self._tower.project(class_tokens))
 
-    def _cropped(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Tensor:
+    def _cropped(self, image: NDArray[np.uint8], masks: Masks) -> Tensor:
         pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
         return _unit(self._model.encode_image(pixels))
 
@@ -199,8 +200,16 @@ class EncodedImages:
         self._shared = shared
 
     @torch.inference_mode()
-    def embed(self, masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.float32]]:
-        """Per image float32 (segments, dimensions) of unit norm, for (segments, height, width) masks."""
+    def embed(self, masks: Sequence[Masks]) -> list[NDArray[np.float32]]:
+        """Embeds segments of all images in one batch.
+
+        Args:
+            masks: Per image (segments, height, width) or as many (height, width); of some there may be
+                none.
+
+        Returns:
+            Per image float32 (segments, dimensions) of unit norm.
+        """
         counts = [len(mask) for mask in masks]
         if sum(counts) == 0:
             return [np.zeros((0, self._clip.dimensions), np.float32) for _ in masks]
@@ -216,18 +225,13 @@ class EncodedImages:
             )
         else:
             rows = self._embed_masked(self._shared, masks)
-        return [part.cpu().numpy() for part in rows.split(counts)]
+        return [part.numpy() for part in rows.cpu().split(counts)]
 
-    def embed_one(self, index: int, masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """float32 (segments, dimensions) for further masks of the image with this index."""
-        shared = None if self._shared is None else self._shared.image(index)
-        return EncodedImages(self._clip, self._images[index : index + 1], shared).embed([masks])[0]
-
-    def _embed_masked(self, shared: SharedAttention, masks: Sequence[NDArray[np.bool_]]) -> Tensor:
+    def _embed_masked(self, shared: SharedAttention, masks: Sequence[Masks]) -> Tensor:
         grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
         patches = torch.from_numpy(
-            np.concatenate([cover(np.asarray(mask), grid) for mask in masks])
+            np.concatenate([cover(np.asarray(mask), grid) for mask in masks if len(mask)])
         )
         patches = patches.to(shared.states.device)
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
