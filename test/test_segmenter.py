@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.segmentation import Segmentation
@@ -63,6 +64,45 @@ def test_images_of_a_batch_give_what_they_give_alone(segmenter: Segmenter) -> No
         assert (together.label_map == alone.label_map).mean() > 0.999  # rounding may move a border
         assert [s.label for s in together.segments] == [s.label for s in alone.segments]
     assert segmenter.segment_batch([]) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_gpu_gives_what_the_cpu_gives_and_is_left_empty(
+    segmenter: Segmenter, precision: str
+) -> None:
+    before = torch.cuda.memory_allocated()
+    options = {"profile": "mini", "device": "cuda", "precision": precision}
+    on_gpu = load_segmenter(make_settings(SegmenterSettings, options))
+    images = [scene(0), scene(1)]
+    assert_same_but_for_rounding(on_gpu, segmenter, images)
+    on_gpu.close()
+    assert torch.cuda.memory_allocated() == before
+
+
+def assert_same_but_for_rounding(
+    found: Segmenter, expected: Segmenter, images: list[np.ndarray]
+) -> None:
+    """A segment near a threshold may split or merge otherwise; most of the picture may not."""
+    for image, together in zip(images, found.segment_batch(images), strict=True):
+        assert_consistent(together, image.shape[:2])
+        alone = expected.segment(image)
+        names = [
+            np.array(["", *(s.label for s in result.segments)])[result.label_map]
+            for result in (together, alone)
+        ]
+        assert (names[0] == names[1]).mean() > 0.9
+        masks = np.stack([alone.mask(segment.id) for segment in alone.segments])
+        for ours, theirs in zip(
+            found.describe_masks(image, masks), expected.describe_masks(image, masks), strict=True
+        ):
+            assert ours.embedding @ theirs.embedding > 0.999
+
+
+def test_half_precision_gives_what_single_precision_gives(segmenter: Segmenter) -> None:
+    options = {"profile": "mini", "device": "cpu", "precision": "float16"}
+    half = load_segmenter(make_settings(SegmenterSettings, options))
+    assert_same_but_for_rounding(half, segmenter, [scene(0), scene(1), scene(6)])
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
