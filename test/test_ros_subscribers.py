@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,6 +26,14 @@ KEPT = 0.6
 SECONDS = 4
 """That a rate is averaged over."""
 
+MIXED_STARTS = 5
+"""That a subscriber on Fast DDS gets to hear a publisher on Cyclone DDS. In some of a hundred starts on a
+busy machine its reader holds a sample that is empty and never goes away, which it then takes for ever; in
+plain rclpy too, without this package. What is tested here is the node, which does not notice."""
+
+START_SECONDS = 60
+"""After which a start is given up."""
+
 
 @contextmanager
 def rclpy_node(ros: Ros) -> Iterator[Process]:
@@ -41,16 +50,37 @@ def peer_node(ros: Ros) -> Iterator[Process]:
         yield process
 
 
-def subscriber(ros: Ros, *topics: str, **options: float) -> AbstractContextManager[Process]:
+@contextmanager
+def subscriber(ros: Ros, node: Process, *topics: str, **options: float) -> Iterator[Process]:
+    """A subscriber that has heard the node on every topic."""
     given = json.dumps({"topics": topics, **options})
-    return ros.process(sys.executable, str(CLIENT), given)
+    for _ in range(MIXED_STARTS if is_mixed(ros, node) else 1):
+        with ros.process(sys.executable, str(CLIENT), given) as process:
+            if is_listening(process):
+                yield process
+                return
+            process.kill()
+    pytest.fail(f"a subscriber heard nothing:\n{process.text}\nnode:\n{node.text}")
+
+
+def is_mixed(ros: Ros, node: Process) -> bool:
+    """Whether the node is on Cyclone DDS, as the one without ROS is, and the subscribers are not."""
+    return ros.env["RMW_IMPLEMENTATION"] != "rmw_cyclonedds_cpp" and "on domain" in node.text
+
+
+def is_listening(process: Process) -> bool:
+    end = time.monotonic() + START_SECONDS
+    while "listening" not in process.text and time.monotonic() < end:
+        if process.has_ended():
+            return False
+        time.sleep(0.05)
+    return "listening" in process.text
 
 
 class Watch:
     """A subscriber, with the camera in the same process, that tells the rate of results."""
 
     def __init__(self, process: Process) -> None:
-        process.wait_for("listening")
         self._process = process
 
     def rate(self) -> float:
@@ -73,14 +103,12 @@ class Watch:
 def test_subscribers_that_are_late_slow_hang_or_leave_slow_nobody_down(
     ros: Ros, start: type[AbstractContextManager[Process]]
 ) -> None:
-    with start(ros) as node, subscriber(ros, "segments", *PICTURES, camera=20.0) as first:
+    with start(ros) as node, subscriber(ros, node, "segments", *PICTURES, camera=20.0) as first:
         watch = Watch(first)
         rate = watch.rate()
-        with subscriber(ros, "segments", *PICTURES, pause=2.0) as slow:
-            slow.wait_for("listening")  # that comes late
+        with subscriber(ros, node, "segments", *PICTURES, pause=2.0):  # that comes late and is slow
             watch.keeps(rate)
-        with subscriber(ros, "segments", *PICTURES) as hanging:
-            hanging.wait_for("listening")
+        with subscriber(ros, node, "segments", *PICTURES) as hanging:
             hanging.freeze()
             watch.keeps(rate)
             hanging.kill()
