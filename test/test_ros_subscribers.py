@@ -27,9 +27,9 @@ SECONDS = 4
 """That a rate is averaged over."""
 
 MIXED_STARTS = 5
-"""That a subscriber on Fast DDS gets to hear a publisher on Cyclone DDS. In some of a hundred starts on a
-busy machine its reader holds a sample that is empty and never goes away, which it then takes for ever; in
-plain rclpy too, without this package. What is tested here is the node, which does not notice."""
+"""That a subscriber on Fast DDS gets to hear a publisher on Cyclone DDS. In about one of ten starts its
+reader (2.14.6) holds a sample that is empty and never goes away, which it then takes for ever; in plain
+rclpy too, without this package. What is tested here is the node, which does not notice."""
 
 START_SECONDS = 60
 """After which a start is given up."""
