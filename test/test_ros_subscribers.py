@@ -27,7 +27,7 @@ SECONDS = 4
 """That a rate is averaged over."""
 
 MIXED_STARTS = 5
-"""That a subscriber on Fast DDS gets to hear a publisher on Cyclone DDS. In about one of ten starts its
+"""That a subscriber on Fast DDS gets to hear a publisher on Cyclone DDS. In one of ten to twenty starts its
 reader (2.14.6) holds a sample that is empty and never goes away, which it then takes for ever; in plain
 rclpy too, without this package. What is tested here is the node, which does not notice."""
 
