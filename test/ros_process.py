@@ -76,9 +76,9 @@ class Process:
         """Whether it ended, by itself or not."""
         return self._process.poll() is not None
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, seconds: float = PATIENCE) -> None:
         """Waits until it wrote a text."""
-        wait_until(lambda: text in self.text or self.has_ended(), self)
+        wait_until(lambda: text in self.text or self.has_ended(), self, seconds)
         assert text in self.text, f"it ended without {text!r}:\n{self.text}"
 
     def wait(self) -> int:
@@ -154,9 +154,9 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_until(condition: Callable[[], bool], process: Process) -> None:
+def wait_until(condition: Callable[[], bool], process: Process, seconds: float = PATIENCE) -> None:
     """Waits for a condition; shows the process's output where it does not come true."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {PATIENCE:g} s:\n{process.text}"
+        assert time.monotonic() < end, f"not within {seconds:g} s:\n{process.text}"
         time.sleep(0.02)
