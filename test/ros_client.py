@@ -34,6 +34,9 @@ from zgs_ros.streaming.images import decode
 
 CAMERA = "/camera/image_raw"
 
+ASK_AGAIN = 15.0
+"""Seconds without a response after which a service is asked again."""
+
 HEIGHT, WIDTH = 96, 128
 
 OUTPUTS = {
@@ -221,7 +224,7 @@ def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
 
     Returns which of them succeeded, and the states that the node told meanwhile.
     """
-    change = connect(node, ChangeState, "/zgs/change_state")
+    change = connect_to_transitions(node)
     look = connect(node, GetState, "/zgs/get_state")
     success, states = [], set()
     for name in options["names"]:
@@ -229,7 +232,7 @@ def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
         setattr(request.transition, "label" if isinstance(name, str) else "id", name)
         changed = change.call_async(request)
         while not changed.done():
-            states.add(answer(node, look.call_async(GetState.Request())).current_state.label)
+            states.add(ask(node, look, GetState.Request()).current_state.label)
         success.append(changed.result().success)
     return {"success": success, "states": sorted(states)}
 
@@ -282,7 +285,8 @@ def decoders(node: Node, options: dict[str, Any]) -> dict[str, bool]:
 
 
 def call(node: Node, kind: Any, name: str, request: Any) -> Any:
-    return answer(node, connect(node, kind, name).call_async(request))
+    """Response of a service to a request that may be made more than once."""
+    return ask(node, connect(node, kind, name), request)
 
 
 def connect(node: Node, kind: Any, name: str) -> Any:
@@ -291,10 +295,28 @@ def connect(node: Node, kind: Any, name: str) -> Any:
     return client
 
 
-def answer(node: Node, future: Future) -> Any:
-    rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE / 2)
-    assert future.done(), "a service did not answer"
-    return future.result()
+def connect_to_transitions(node: Node) -> Any:
+    """A client whom the node has answered: a transition can't be asked for again."""
+    client = connect(node, ChangeState, "/zgs/change_state")
+    request = ChangeState.Request()
+    request.transition.label = "none of them"
+    assert not ask(node, client, request).success
+    return client
+
+
+def ask(node: Node, client: Any, request: Any) -> Any:
+    """Response to a request, made again where there is none.
+
+    A server may take a request before it has found the way back to the client; the response is lost then.
+    """
+    futures: list[Future] = []
+    for _ in range(round(PATIENCE / 2 / ASK_AGAIN)):
+        futures.append(client.call_async(request))
+        rclpy.spin_until_future_complete(node, futures[-1], timeout_sec=ASK_AGAIN)
+        for future in futures:
+            if future.done():
+                return future.result()
+    raise AssertionError(f"{client.srv_name} did not answer any of {len(futures)} requests")
 
 
 TASKS = {

@@ -14,7 +14,7 @@ from typing import Any
 import rclpy
 from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
-from ros_client import answer, connect, spin_until, start_camera
+from ros_client import connect_to_transitions, spin_until, start_camera
 
 from zgs_ros.msg import SegmentArray
 
@@ -26,14 +26,17 @@ def main() -> None:
     start_camera(node, {"rate": 20.0})
     results: list[Any] = []
     node.create_subscription(SegmentArray, "/zgs/segments", results.append, 1)
-    change = connect(node, ChangeState, "/zgs/change_state")
+    change = connect_to_transitions(node)
     success: list[bool] = []
     for _ in range(options["rounds"]):
         success.clear()
         for name in options["names"]:
             request = ChangeState.Request()
             request.transition.label = name
-            success.append(answer(node, change.call_async(request)).success)
+            changed = change.call_async(request)
+            spin_until(node, changed.done)
+            assert changed.done(), f"{name} was not answered"
+            success.append(changed.result().success)
             if name == "activate" and options.get("see", True):
                 results.clear()
                 spin_until(node, lambda: bool(results))
