@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from scipy.cluster.hierarchy import linkage
 
 from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.features import DinoFeatures
@@ -17,7 +16,7 @@ from zgs_ros.oversegmentation.refinement import (
     refine,
     soft_assignment,
 )
-from zgs_ros.oversegmentation.tree import Node, SegmentTree, build_tree, ward
+from zgs_ros.oversegmentation.tree import Node, SegmentTree, build_tree
 
 
 def tiny_vit(**options: object) -> torch.nn.Module:
@@ -109,27 +108,6 @@ def test_models_without_positions_are_refused() -> None:
 
 
 # The segment tree
-
-
-def test_ward_of_single_points_equals_scipy() -> None:
-    vectors = np.random.default_rng(0).normal(size=(60, 5))
-    ours, theirs = ward(vectors, np.ones(60)), linkage(vectors, "ward")
-    np.testing.assert_allclose(ours[:, 2], theirs[:, 2], rtol=1e-9)
-    np.testing.assert_array_equal(ours[:, [0, 1, 3]], theirs[:, [0, 1, 3]])
-
-
-def test_weights_count_as_copies() -> None:
-    """The tree over distinct vectors equals that over copies, once the copies have merged at height 0."""
-    rng = np.random.default_rng(1)
-    vectors, copies = rng.normal(size=(12, 4)), rng.integers(1, 6, 12)
-    ours = ward(vectors, copies.astype(np.float64))
-    theirs = linkage(np.repeat(vectors, copies, axis=0), "ward")
-    np.testing.assert_allclose(ours[:, 2], theirs[theirs[:, 2] > 1e-6, 2], rtol=1e-7)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_ward_of_hardly_anything(count: int) -> None:
-    assert ward(np.zeros((count, 3)), np.ones(count)).shape == (max(count - 1, 0), 4)
 
 
 def blocks_of_features(noise: float = 0.02) -> torch.Tensor:

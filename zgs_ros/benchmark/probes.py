@@ -18,7 +18,7 @@ from zgs_ros.segmenter import Probe, stage_probe
 NOT_COUNTED = (
     "Counted are matrix products, convolutions, attention and distances, two operations per "
     "multiply-add, in PyTorch; not normalisation, softmax, activations and resampling, and nothing "
-    "that NumPy and SciPy do (Ward's merges, retrieval of labels, masks)."
+    "that NumPy and SciPy do (Ward's last merges, retrieval of labels, masks)."
 )
 MIN_SECONDS = 0.05
 """A matrix product is repeated until its measurement takes this long."""

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
+from zgs_ros.oversegmentation.ward import ward
+
 KMEANS_STEPS = 3
-DISTANCE_ROWS = 512
-"""Rows of a distance matrix that are computed together; the whole would need twice the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +37,18 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """What Ward clusters: groups of near-equal patch positions, or single ones; not on the GPU.
+    """What Ward clusters: groups of near-equal patch positions, or single ones.
 
     Attributes:
         owner: int64 (positions,), group of each position.
-        means: float64 (groups, width), mean feature of each group.
-        sizes: float64 (groups,), number of positions.
+        means: float32 (groups, width), mean feature of each group; of single positions where the features
+            are, else not on the GPU, which has better to do than to merge so few.
+        sizes: float32 (groups,), number of positions.
     """
 
     owner: NDArray[np.int64]
-    means: NDArray[np.float64]
-    sizes: NDArray[np.float64]
+    means: Tensor
+    sizes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def build_tree(
 
 
 def group_positions(features: Tensor, groups: int = 0) -> Groups:
-    """Groups patch positions where the features are; waits for these.
+    """Groups patch positions, where the features are.
 
     Args:
         features: float32 (rows, columns, width).
@@ -98,9 +98,9 @@ def group_positions(features: Tensor, groups: int = 0) -> Groups:
     flat = features.flatten(0, 1)
     if groups and groups < len(flat):
         owners = _kmeans(features, groups)
-        means, sizes = (part.double().cpu().numpy() for part in _group_means(flat, owners))
+        means, sizes = (part.cpu() for part in _group_means(flat, owners))
         return Groups(owners.cpu().numpy(), means, sizes)
-    return Groups(np.arange(len(flat)), flat.double().cpu().numpy(), np.ones(len(flat)))
+    return Groups(np.arange(len(flat)), flat, flat.new_ones(len(flat)))
 
 
 def split_groups(groups: Groups, splits: int = 10, threshold: float = 0.95) -> SegmentTree:
@@ -118,103 +118,8 @@ def split_groups(groups: Groups, splits: int = 10, threshold: float = 0.95) -> S
     Returns:
         A tree with at least one node and at most ``splits + 1`` leaves.
     """
-    count = len(groups.sizes)
-    if count < len(groups.owner):
-        merges = ward(groups.means, groups.sizes)
-    elif count > 1:
-        merges = linkage(_distances(groups.means), "ward")
-    else:
-        merges = np.zeros((0, 4))
+    merges = ward(groups.means, groups.sizes)
     return _accept_splits(_Clusters(merges, groups), splits, threshold)
-
-
-def ward(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ward clustering of weighted vectors, in O(n^2) memory.
-
-    Equals Ward clustering of data in which vector i stands ``weights[i]`` times. In every round all
-    pairs merge of which each is the other's nearest, which gives the same tree as merging the nearest
-    pair of all again and again (Sumengen et al., "Scaling Hierarchical Agglomerative Clustering to
-    Billion-sized Datasets", 2021), in a few dozen rounds of whole-array arithmetic.
-
-    Args:
-        vectors: (n, width).
-        weights: (n,), positive.
-
-    Returns:
-        (n - 1, 4) in scipy's format: two cluster numbers, height, and weight of the union; rising height.
-    """
-    count = len(vectors)
-    mass = weights.astype(np.float64)
-    sums = vectors * mass[:, None]
-    gram = sums @ sums.T  # of the clusters' sums, so that merging is adding
-    name = np.arange(count)
-    merges = [np.empty((0, 4))]
-    while len(mass) > 1:
-        distances = _ward_distances(gram, mass)
-        nearest = distances.argmin(axis=1)
-        mutual = nearest[nearest] == np.arange(len(mass))
-        first = np.flatnonzero(mutual & (np.arange(len(mass)) < nearest))
-        second = nearest[first]
-        heights = np.sqrt(distances[first, second])
-        mass[first] += mass[second]
-        merges.append(np.stack([name[first], name[second], heights, mass[first]], axis=1))
-        gram[first] += gram[second]
-        gram[:, first] += gram[:, second]
-        left = np.delete(np.arange(len(mass)), second)
-        gram, mass, name = gram[np.ix_(left, left)], mass[left], name[left]
-    return _number_clusters(np.concatenate(merges), count)
-
-
-def _ward_distances(gram: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Twice the growth of the sum of squares by each union; for single points their squared distance."""
-    products = np.multiply.outer(mass, mass)
-    means = gram / products
-    squares = means.diagonal()
-    distances = squares[:, None] + squares - 2.0 * means
-    distances *= 2.0 * products / np.add.outer(mass, mass)
-    # Exactly symmetric, so that the nearest pair of all is always a mutual one.
-    distances = np.maximum(np.maximum(distances, distances.T), 0.0)
-    np.fill_diagonal(distances, np.inf)
-    return distances
-
-
-def _distances(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances of all pairs in scipy's condensed form, several times faster than its own `pdist`."""
-    count = len(vectors)
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    condensed = np.empty(count * (count - 1) // 2)
-    filled = 0
-    for start in range(0, count, DISTANCE_ROWS):
-        rows = vectors[start : start + DISTANCE_ROWS]
-        block = torch.mm(torch.from_numpy(rows), torch.from_numpy(vectors[start:]).T).numpy()
-        block *= -2.0
-        block += squares[start : start + len(rows), None]
-        block += squares[start:]
-        np.sqrt(np.maximum(block, 0.0, out=block), out=block)
-        for row, distances in enumerate(block, start=1):
-            condensed[filled : filled + count - start - row] = distances[row:]
-            filled += count - start - row
-    return condensed
-
-
-def _number_clusters(merges: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Sorts merges by height and renames representatives to scipy's cluster numbers."""
-    merges = merges[np.argsort(merges[:, 2], kind="stable")]
-    parent = np.arange(count)
-    name = np.arange(count)
-
-    def find(item: int) -> int:
-        while parent[item] != item:
-            parent[item] = parent[parent[item]]
-            item = parent[item]
-        return item
-
-    for step, (first, second) in enumerate(merges[:, :2].astype(np.int64)):
-        low, high = find(int(first)), find(int(second))
-        merges[step, :2] = sorted((name[low], name[high]))
-        parent[high] = low
-        name[low] = count + step
-    return merges
 
 
 def _kmeans(features: Tensor, groups: int) -> Tensor:
@@ -252,7 +157,7 @@ def _nearest(flat: Tensor, centroids: Tensor) -> Tensor:
 def _group_means(flat: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     sizes = torch.bincount(owner)
     sums = flat.new_zeros(len(sizes), flat.shape[1]).index_add_(0, owner, flat)
-    return sums / sizes[:, None], sizes
+    return sums / sizes[:, None], sizes.to(flat.dtype)
 
 
 class _Clusters:
@@ -300,10 +205,9 @@ class _Clusters:
         """The cluster as a node with that heap number."""
         start, stop = self._starts[cluster], self._starts[cluster] + self._lengths[cluster]
         inside = (self._rank_of_position >= start) & (self._rank_of_position < stop)
-        centroid = np.average(
-            self._means[start:stop], axis=0, weights=self._sizes[start:stop]
-        ).astype(np.float32)
-        return Node(number, np.flatnonzero(inside), centroid)
+        sizes = self._sizes[start:stop]
+        centroid = sizes @ self._means[start:stop] / sizes.sum()
+        return Node(number, np.flatnonzero(inside), centroid.cpu().numpy())
 
 
 def _accept_splits(clusters: _Clusters, splits: int, threshold: float) -> SegmentTree:
