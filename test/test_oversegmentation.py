@@ -10,6 +10,7 @@ import torch
 
 from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.features import DinoFeatures
+from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.oversegmentation.refinement import (
     guided_filter,
     place_on_pixels,
@@ -87,6 +88,63 @@ def test_features_are_the_keys_of_the_last_block() -> None:
 def test_models_with_other_prefix_tokens(options: dict[str, object]) -> None:
     dino = DinoFeatures(tiny_vit(**options), short_side=32, stride=4)
     assert tuple(dino(dino.resize([random_image(32, 32)])).shape) == (1, 7, 7, 24)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 8])
+def test_attention_to_a_grid_is_attention_without_the_other_patches(stride: int) -> None:
+    """Held against timm's block, and against attention to all in which the others weigh nothing."""
+    block = tiny_vit(reg_tokens=2).blocks[0].eval()
+    tokens = 3 + 7 * 10
+    states = torch.randn(2, tokens, 24)
+    everyone = torch.arange(tokens)
+    unbiased = Grid(everyone, torch.zeros(1, 1, 1, tokens))
+    torch.testing.assert_close(run_block(block, states, unbiased), block(states))
+    grid = Grid.of(states, 7, 10, patch=8, stride=stride)
+    bias = torch.full((1, 1, 1, tokens), -torch.inf)
+    bias[..., grid.tokens] = grid.bias
+    expected = run_block(block, states, Grid(everyone, bias))
+    torch.testing.assert_close(run_block(block, states, grid), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "same"), [(2, False), (4, False), (8, True)])
+def test_a_grid_changes_features_only_where_patches_overlap(stride: int, same: bool) -> None:
+    model, pixels = tiny_vit(), torch.rand(2, 3, 32, 44)
+    grid, everyone = (DinoFeatures(model, 32, stride, kind)(pixels) for kind in ("grid", "all"))
+    assert torch.equal(grid, everyone) == same
+    torch.testing.assert_close(grid, everyone, rtol=0.0, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "stride", "attended"),
+    [
+        (7, 7, 4, [0, 2, 4, 6]),  # every second
+        (4, 4, 8, [0, 1, 2, 3]),  # nothing overlaps
+        (10, 10, 3, [0, 2, 4, 7, 9]),  # 27 pixels apart: the fewest that leave no gap are 5
+        (1, 1, 4, [0]),
+    ],
+)
+def test_the_grid_covers_the_image_with_the_fewest_patches(
+    rows: int, columns: int, stride: int, attended: list[int]
+) -> None:
+    grid = Grid.of(torch.empty(1, 5 + rows * columns, 4), rows, columns, 8, stride)
+    expected = [5 + row * columns + column for row in attended for column in attended]
+    assert grid.tokens.tolist() == [0, 1, 2, 3, 4, *expected]
+    weights = grid.bias.exp().flatten()
+    assert weights[:5].tolist() == [1.0] * 5
+    assert float(weights[5:].sum()) == pytest.approx(rows * columns, rel=1e-5)
+
+
+def test_where_all_patches_are_alike_the_grid_stands_for_all() -> None:
+    model = tiny_vit()
+    torch.nn.init.zeros_(model.pos_embed)
+    pixels = torch.full((1, 3, 32, 44), 0.3)
+    features = [DinoFeatures(model, 32, 4, kind)(pixels) for kind in ("grid", "all")]
+    torch.testing.assert_close(*features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_grid_needs_plain_blocks() -> None:
+    with pytest.raises(ValueError, match=r"dino\.attention: grid"):
+        DinoFeatures(tiny_vit(qk_norm=True), 32, 4, "grid")
 
 
 def test_images_of_a_batch_do_not_influence_each_other() -> None:

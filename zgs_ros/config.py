@@ -61,6 +61,11 @@ class DinoSettings(_Section):
         4,
         description="Pixels between neighbouring patches; less gives finer segments and costs time.",
     )
+    attention: Literal["all", "grid"] = Field(
+        "all",
+        description="Patches that all patches attend to where these overlap: all, as published, at a cost "
+        "of their number squared; or a grid without overlap, faster and much alike.",
+    )
 
 
 class ClusteringSettings(_Section):

@@ -88,7 +88,7 @@ def positions_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WAL
     extract: dict[int, Callable[[], object]] = {}
     cluster: dict[int, Callable[[], object]] = {}
     for stride in (bench.dino.patch, *(s for s in STRIDES if s < bench.dino.patch)):
-        dino = DinoFeatures(bench.dino.model, settings.short_side, stride)
+        dino = DinoFeatures(bench.dino.model, settings.short_side, stride, settings.attention)
         dino.to(device=bench.device, dtype=bench.precision)
         pixels = dino.resize([image])
         features = dino(pixels)[0]

@@ -123,7 +123,7 @@ def random_dino(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
             model = timm.create_model(settings.model, pretrained=False, num_classes=0)
-        features = DinoFeatures(model, settings.short_side, settings.stride)
+        features = DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"dino.model {settings.model!r}: {error}") from error
     return features.to(device=device, dtype=precision).eval()

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
+
+from zgs_ros.timm_block import is_plain
 
 WAY_OUT = "use an open_clip ViT such as ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336 or MobileCLIP-B"
 
@@ -111,11 +112,7 @@ def _of_timm(visual: TimmModel, name: str) -> ImageTower:
 
 def _as_open_clip(block: Any, name: str) -> ResidualAttentionBlock:
     """open_clip's block around the layers and weights of a timm block, which computes the same."""
-    plain = type(block) is Block and all(
-        isinstance(getattr(block.attn, part, nn.Identity()), nn.Identity)
-        for part in ("q_norm", "k_norm", "norm")
-    )
-    if not plain or getattr(block.attn, "gate", None) is not None:
+    if not is_plain(block):
         raise ValueError(f"{name}: its blocks have an attention of their own; {WAY_OUT}")
     attention, width = block.attn, block.attn.qkv.in_features
     bias = attention.qkv.bias

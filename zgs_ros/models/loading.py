@@ -85,7 +85,7 @@ def load_dino(
             model = timm.create_model(name, pretrained=False, num_classes=0)
             path = Path(settings.weights) if settings.weights else _timm_weights(name)
             _load_backbone(model, _read_weights(path, "dino.weights"), path)
-        features = DinoFeatures(model, settings.short_side, settings.stride)
+        features = DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
     except HubError as error:
         raise ModelError(_no_weights("dino", name, error, profile)) from error
     except (RuntimeError, ValueError) as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.resizing import resize_images
+from zgs_ros.timm_block import is_plain
 
 MAX_ASPECT = 3.0
 """Longer images are squashed to this ratio of sides, which bounds time and memory."""
@@ -30,6 +33,8 @@ class DinoFeatures(torch.nn.Module):
         model: A timm VisionTransformer with absolute position embeddings and fused qkv.
         short_side: Pixels of the short image side that the model sees.
         stride: Pixels between neighbouring patches, in that image.
+        attention: What patches attend to: ``"all"`` of them, or a ``"grid"`` that does not overlap, see
+            `zgs_ros.oversegmentation.grid_attention`.
 
     Raises:
         ValueError: If the model is of another kind, or `stride` exceeds its patch size.
@@ -38,7 +43,13 @@ class DinoFeatures(torch.nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: torch.nn.Module, short_side: int = 224, stride: int = 4) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        short_side: int = 224,
+        stride: int = 4,
+        attention: Literal["all", "grid"] = "all",
+    ) -> None:
         super().__init__()
         if not isinstance(model, VisionTransformer) or model.pos_embed is None:
             raise ValueError(
@@ -53,8 +64,13 @@ class DinoFeatures(torch.nn.Module):
                 f"dino.stride: {stride} and dino.short_side: {short_side} do not fit patches of "
                 f"{self.patch} pixels (1 <= stride <= patch <= short side)"
             )
+        if attention == "grid" and not all(is_plain(block) for block in self.model.blocks):
+            raise ValueError(
+                "dino.attention: grid, but the model's blocks have an attention of their own; use all"
+            )
         self.short_side = short_side
         self.stride = stride
+        self._looks_at_grid = attention == "grid" and stride < self.patch
         config: Any = self.model.pretrained_cfg
         self.register_buffer(
             "mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False
@@ -101,6 +117,9 @@ class DinoFeatures(torch.nn.Module):
         batch, _, rows, columns = grid.shape
         tokens = model.norm_pre(self._add_positions(grid.flatten(2).transpose(1, 2), rows, columns))
         *blocks, last = model.blocks
+        if self._looks_at_grid:
+            looked_at = Grid.of(tokens, rows, columns, self.patch, self.stride)
+            blocks = [partial(run_block, block, grid=looked_at) for block in blocks]
         for block in blocks:
             tokens = block(tokens)
         keys = _keys(last, tokens[:, -rows * columns :])
