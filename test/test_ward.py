@@ -86,3 +86,12 @@ def test_what_it_is_given_stays_as_it_is() -> None:
     ward(given, weights)
     assert torch.equal(given, copies[0])
     assert torch.equal(weights, copies[1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("count", [12, MANY])
+def test_what_is_not_finite_is_an_error(count: int, value: float) -> None:
+    given = vectors(count)
+    given[5, 1] = value
+    with pytest.raises(ValueError, match="try precision: bfloat16"):
+        ward(given, torch.ones(count))

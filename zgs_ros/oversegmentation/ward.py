@@ -35,7 +35,14 @@ def ward(vectors: Tensor, weights: Tensor) -> NDArray[np.float64]:
 
     Returns:
         (n - 1, 4) in scipy's format: two cluster numbers, height, and weight of the union; rising height.
+
+    Raises:
+        ValueError: If a vector is not finite.
     """
+    if not vectors.isfinite().all():
+        raise ValueError(
+            "features are not finite, as if float16 overflowed; try precision: bfloat16"
+        )
     count = len(vectors)
     merges, names, vectors, weights = _join_equal(vectors, weights.to(vectors))
     if len(names) > 1:
@@ -70,6 +77,10 @@ def _join_equal(
 def _join_nearest(names: Indices, clusters: _Means | _Products) -> list[NDArray[np.float64]]:
     """Merges until one cluster is left; rows of two names, height, and weight of the union."""
     nearest, distances = clusters.find_nearest(np.arange(len(names)))
+    if not np.isfinite(distances).all():
+        raise ValueError(
+            "features are not finite, as if float16 overflowed; try precision: bfloat16"
+        )
     height = np.zeros(len(names))  # of a cluster's own merge
     merges = []
     while len(names) > 1:
