@@ -12,6 +12,8 @@ from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.oversegmentation.refinement import (
+    _best,
+    _best_at_once,
     guided_filter,
     place_on_pixels,
     refine,
@@ -298,7 +300,8 @@ def test_the_guided_filter_equals_its_definition() -> None:
         torch.rand(3, 9, 12, generator=generator),
         torch.rand(2, 9, 12, generator=generator),
     )
-    slope, offset = guided_filter(guide, maps, radius=2, epsilon=1e-3)
+    models = guided_filter(guide, maps, radius=2, epsilon=1e-3)
+    slope, offset = models[:, :3], models[:, 3]
     ours = (slope * guide[None]).sum(1) + offset
     for index in range(2):
         expected = brute_force_guided_filter(guide, maps[index], 2, 1e-3)
@@ -317,6 +320,13 @@ def test_borders_move_to_the_images_edge() -> None:
     )
     assert (labels[:, :20] == 0).all()
     assert (labels[:, 20:] == 1).all()
+
+
+@pytest.mark.parametrize("allowed", [[0], [4, 1], [0, 2, 3, 4]])
+def test_a_gpu_decides_as_a_cpu_does(allowed: list[int]) -> None:
+    """The steps that a GPU takes, taken here; whole numbers, so that there are equally good ones."""
+    scores = torch.randint(0, 4, (5, 40, 30), generator=torch.Generator().manual_seed(0)).float()
+    torch.testing.assert_close(_best_at_once(scores, allowed), _best(scores, allowed))
 
 
 def test_segments_that_are_too_small_go_to_the_next_best() -> None:

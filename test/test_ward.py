@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from zgs_ros.oversegmentation.ward import FEW, ward
+from zgs_ros.oversegmentation.ward import FEW, FEW_SINGLE, ward
 
-MANY = 2 * FEW
+MANY = FEW_SINGLE + 100
 
 
 def vectors(count: int, width: int = 8, seed: int = 0) -> torch.Tensor:
@@ -21,12 +21,15 @@ def heights(merges: np.ndarray) -> np.ndarray:
     return merges[:, 2]
 
 
+@pytest.mark.parametrize("weight", [1, 3])
 @pytest.mark.parametrize(("count", "width"), [(60, 5), (FEW, 16), (FEW + 1, 16), (MANY, 3)])
-def test_single_vectors_give_the_tree_of_scipy(count: int, width: int) -> None:
+def test_equal_weights_give_the_tree_of_scipy(count: int, width: int, weight: int) -> None:
+    """Three copies of everything are three times as much to join, and heights are roots."""
     given = vectors(count, width)
-    ours, theirs = ward(given, torch.ones(count)), linkage(given.numpy(), "ward")
-    np.testing.assert_allclose(heights(ours), heights(theirs), rtol=1e-9)
-    np.testing.assert_array_equal(ours[:, [0, 1, 3]], theirs[:, [0, 1, 3]])
+    ours, theirs = ward(given, torch.full((count,), weight)), linkage(given.numpy(), "ward")
+    np.testing.assert_allclose(heights(ours), weight**0.5 * heights(theirs), rtol=1e-9)
+    np.testing.assert_array_equal(ours[:, :2], theirs[:, :2])
+    np.testing.assert_array_equal(ours[:, 3], weight * theirs[:, 3])
 
 
 @pytest.mark.parametrize("count", [12, MANY])
@@ -59,7 +62,7 @@ def test_hardly_anything(count: int) -> None:
     assert ward(given, torch.ones(count)).tolist() == [[0.0, 1.0, 0.0, 2.0]][: max(count - 1, 0)]
 
 
-@pytest.mark.parametrize("count", [FEW, MANY])
+@pytest.mark.parametrize("count", [FEW_SINGLE, MANY])
 def test_single_precision_is_enough_far_from_the_origin(count: int) -> None:
     """Features of a patch have much in common, which must not cost the digits in which they differ."""
     given = vectors(count, 32) + 100.0

@@ -56,9 +56,7 @@ def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int
     return functional.pad(enlarged, (before, after[1], before, after[0]), mode="replicate")[0]
 
 
-def guided_filter(
-    guide: Tensor, maps: Tensor, radius: int, epsilon: float
-) -> tuple[Tensor, Tensor]:
+def guided_filter(guide: Tensor, maps: Tensor, radius: int, epsilon: float) -> Tensor:
     """Local linear models of the colour guided filter (He, Sun and Tang, TPAMI 2013, eq. 14 to 16).
 
     Within every window a map is fitted as ``a . colour + b``. Evaluating the model at another
@@ -71,24 +69,21 @@ def guided_filter(
         epsilon: Regularisation; edges of a lower variance than this are smoothed over.
 
     Returns:
-        a (segments, 3, height, width) and b (segments, height, width), averaged over windows.
+        (segments, 4, height, width): a and b, averaged over windows.
     """
-    mean_guide = _box(guide, radius)
-    mean_maps = _box(maps, radius)
-    pairs = torch.stack([guide[i] * guide[j] for i, j in _UPPER])
-    covariance = _box(pairs, radius) - torch.stack(
-        [mean_guide[i] * mean_guide[j] for i, j in _UPPER]
-    )
-    inverse = _invert_symmetric(covariance, epsilon)  # 6 x (height, width)
-    products = _box((maps[:, None] * guide[None]).flatten(0, 1), radius).view(
-        len(maps), *guide.shape
-    )
-    with_maps = products - mean_maps[:, None] * mean_guide[None]  # (segments, 3, height, width)
-    matrix = torch.stack([torch.stack([inverse[i] for i in row]) for row in _INDEX])
+    areas = _window_areas(guide, radius)
+    pairs = _upper_products(guide)
+    products = (maps[:, None] * guide).flatten(0, 1)
+    sizes = [len(part) for part in (guide, pairs, maps, products)]
+    means = _box(torch.cat([guide, pairs, maps, products]), radius, areas).split(sizes)
+    mean_guide, mean_pairs, mean_maps, mean_products = means
+    inverse = _invert_symmetric(mean_pairs - _upper_products(mean_guide), epsilon)
+    with_maps = mean_products.view(len(maps), *guide.shape) - mean_maps[:, None] * mean_guide
+    matrix = torch.stack([inverse[i] for row in _INDEX for i in row]).view(3, *guide.shape)
     slope = torch.einsum("ijhw,sjhw->sihw", matrix, with_maps)
-    offset = mean_maps - (slope * mean_guide[None]).sum(1)
-    smooth_slope = _box(slope.flatten(0, 1), radius).view_as(slope)
-    return smooth_slope, _box(offset, radius)
+    offset = mean_maps - (slope * mean_guide).sum(1)
+    models = torch.cat([slope, offset[:, None]], dim=1)
+    return _box(models.flatten(0, 1), radius, areas).view_as(models)
 
 
 def refine(
@@ -152,8 +147,7 @@ def _linear_models(
     size = [max(1, length // SUBSAMPLING) for length in guide.shape[1:]]
     small = functional.interpolate(guide[None], size=size, mode="area")[0]
     maps = functional.interpolate(maps[None], size=size, mode="area")[0]
-    slope, offset = guided_filter(small, maps, max(1, radius // SUBSAMPLING), epsilon)
-    return torch.cat([slope, offset[:, None]], dim=1), small
+    return guided_filter(small, maps, max(1, radius // SUBSAMPLING), epsilon), small
 
 
 def _decide(scores: Tensor, min_area: float) -> tuple[Tensor, list[int]]:
@@ -164,21 +158,30 @@ def _decide(scores: Tensor, min_area: float) -> tuple[Tensor, list[int]]:
     allowed = list(range(len(scores)))
     while True:
         labels = _best(scores, allowed)
-        areas = torch.bincount(labels.flatten(), minlength=len(scores)).cpu() / labels.numel()
-        small = [s for s in allowed if 0 < areas[s] < min_area]
+        areas = torch.bincount(labels.flatten(), minlength=len(scores)).tolist()
+        small = [s for s in allowed if 0 < areas[s] < min_area * labels.numel()]
         if not small:
             return labels, allowed
-        allowed.remove(min(small, key=lambda s: float(areas[s])))
+        allowed.remove(min(small, key=areas.__getitem__))
 
 
 def _best(scores: Tensor, allowed: list[int]) -> Tensor:
-    """argmax over the allowed segments; one pass per segment is several times faster than argmax(0)."""
+    """Best of the allowed segments at every pixel, of equally good ones the first."""
+    if scores.device.type != "cpu":
+        return _best_at_once(scores, allowed)
+    # On a CPU one pass per segment is several times faster than argmax(0).
     best = scores[allowed[0]]
     labels = torch.full_like(best, allowed[0], dtype=torch.long)
     for segment in allowed[1:]:
         labels = torch.where(scores[segment] > best, segment, labels)
         best = torch.maximum(best, scores[segment])
     return labels
+
+
+def _best_at_once(scores: Tensor, allowed: list[int]) -> Tensor:
+    """As `_best`, in as few steps as possible, each of which a GPU has to be told."""
+    chosen = torch.tensor(allowed, device=scores.device)
+    return chosen[scores[chosen].argmax(0)]
 
 
 def _borders(labels: Tensor) -> Tensor:
@@ -232,8 +235,13 @@ def _scores_at(
     return torch.stack(scores, dim=1)
 
 
-_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 _INDEX = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
+"""Where the entries of a symmetric 3x3 matrix are among its six upper ones, row by row."""
+
+
+def _upper_products(colours: Tensor) -> Tensor:
+    """(6, height, width): the upper entries of colours (3, height, width) times their transpose."""
+    return torch.cat([colours[i] * colours[i:] for i in range(3)])
 
 
 def _invert_symmetric(upper: Tensor, epsilon: float) -> Tensor:
@@ -252,12 +260,18 @@ def _invert_symmetric(upper: Tensor, epsilon: float) -> Tensor:
     return torch.stack(minors) / determinant
 
 
-def _box(channels: Tensor, radius: int) -> Tensor:
+def _box(channels: Tensor, radius: int, areas: Tensor) -> Tensor:
     """Mean over the square window, cut off at the border; (channels, height, width)."""
-    rows = _sliding_sum(channels, radius, 1)
-    sums = _sliding_sum(rows, radius, 2)
-    ones = channels.new_ones(1, *channels.shape[1:])
-    return sums / _sliding_sum(_sliding_sum(ones, radius, 1), radius, 2)
+    return _sliding_sum(_sliding_sum(channels, radius, 1), radius, 2) / areas
+
+
+def _window_areas(like: Tensor, radius: int) -> Tensor:
+    """(height, width): pixels of the window around each pixel of (channels, height, width)."""
+    sides = [
+        (place + radius + 1).clamp_max(len(place)) - (place - radius).clamp_min(0)
+        for place in (torch.arange(length, device=like.device) for length in like.shape[1:])
+    ]
+    return (sides[0][:, None] * sides[1]).to(like.dtype)
 
 
 def _sliding_sum(channels: Tensor, radius: int, dim: int) -> Tensor:

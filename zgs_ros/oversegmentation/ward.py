@@ -12,8 +12,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
+FEW_SINGLE = 2048
+"""Single vectors up to which SciPy is faster, from their distances; it knows no weights."""
 FEW = 384
 """Clusters that fit a CPU's cache as a matrix, which is faster from there on than looking at vectors."""
 PAIRS_ON_CPU = 1 << 22
@@ -44,6 +47,8 @@ def ward(vectors: Tensor, weights: Tensor) -> NDArray[np.float64]:
             "features are not finite, as if float16 overflowed; try precision: bfloat16"
         )
     count = len(vectors)
+    if 1 < count <= FEW_SINGLE and (weights == 1).all():
+        return np.asarray(linkage(torch.pdist(vectors).double().cpu().numpy(), "ward"))
     merges, names, vectors, weights = _join_equal(vectors, weights.to(vectors))
     if len(names) > 1:
         merges += _join_nearest(names, _fitting(_Means(vectors, weights)))
