@@ -113,6 +113,8 @@ def test_rviz_gets_the_configuration_and_the_nodes_topics(
     given = {"namespace": "robot1", "cameras": "front,left", "rviz_frame": "front_optical"}
     with ros.launched(rviz="true", autostart="false", **given) as process:
         wait_until((tmp_path / "called").exists, process)
+        # launch does not survive Ctrl-C while it starts a process: it waits for ever for its end.
+        process.wait_for("[zgs_node-1]: process started")
     called = (tmp_path / "called").read_text()
     config = re.search(r"--display-config (\S+)", called)
     assert config is not None
