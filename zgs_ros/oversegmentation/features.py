@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.resizing import resize_images
-from zgs_ros.timm_block import is_plain
+from zgs_ros.timm_block import KEYS, is_plain, project
 
 MAX_ASPECT = 3.0
 """Longer images are squashed to this ratio of sides, which bounds time and memory."""
@@ -122,7 +122,7 @@ class DinoFeatures(torch.nn.Module):
             blocks = [partial(run_block, block, grid=looked_at) for block in blocks]
         for block in blocks:
             tokens = block(tokens)
-        keys = _keys(last, tokens[:, -rows * columns :])
+        keys = project(last.attn, last.norm1(tokens[:, -rows * columns :]), KEYS)
         return functional.normalize(keys.float(), dim=-1).view(batch, rows, columns, -1)
 
     def _add_positions(self, patches: Tensor, rows: int, columns: int) -> Tensor:
@@ -140,11 +140,3 @@ class DinoFeatures(torch.nn.Module):
         if model.no_embed_class:
             return torch.cat([*extra, patches + positions], dim=1)
         return torch.cat([*extra, patches], dim=1) + positions
-
-
-def _keys(block: Any, tokens: Tensor) -> Tensor:
-    """Keys of a block, heads concatenated; queries and values are not computed."""
-    qkv = block.attn.qkv
-    width = qkv.in_features
-    bias = None if qkv.bias is None else qkv.bias[width : 2 * width]
-    return functional.linear(block.norm1(tokens), qkv.weight[width : 2 * width], bias)

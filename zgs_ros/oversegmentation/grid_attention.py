@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.timm_block import KEYS, QUERIES, VALUES, project
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -54,14 +56,10 @@ class Grid:
 def run_block(block: Any, states: Tensor, grid: Grid) -> Tensor:
     """A plain timm block in which all tokens attend to the grid's, (batch, tokens, width) to the same."""
     attention, normal = block.attn, block.norm1(states)
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    width = attention.qkv.in_features
-    parts = (slice(width), slice(width, 2 * width), slice(2 * width, None))
+    attended_to = normal[:, grid.tokens]
     queries, keys, values = (
-        functional.linear(tokens, weight[part], None if bias is None else bias[part])
-        .unflatten(2, (attention.num_heads, -1))
-        .transpose(1, 2)
-        for tokens, part in zip((normal, *2 * (normal[:, grid.tokens],)), parts, strict=True)
+        project(attention, tokens, part).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for tokens, part in ((normal, QUERIES), (attended_to, KEYS), (attended_to, VALUES))
     )
     attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=grid.bias)
     states = states + block.ls1(attention.proj(attended.transpose(1, 2).flatten(2)))

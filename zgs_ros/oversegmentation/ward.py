@@ -82,10 +82,6 @@ def _join_equal(
 def _join_nearest(names: Indices, clusters: _Means | _Products) -> list[NDArray[np.float64]]:
     """Merges until one cluster is left; rows of two names, height, and weight of the union."""
     nearest, distances = clusters.find_nearest(np.arange(len(names)))
-    if not np.isfinite(distances).all():
-        raise ValueError(
-            "features are not finite, as if float16 overflowed; try precision: bfloat16"
-        )
     height = np.zeros(len(names))  # of a cluster's own merge
     merges = []
     while len(names) > 1:
