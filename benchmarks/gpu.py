@@ -1,7 +1,7 @@
 """Real time on a GPU, in under ten minutes: `python benchmarks/gpu.py --out out/gpu`.
 
 Profiles fast and balanced with 16 segments, frame by frame and four cameras in a batch, and profile
-paper with retrieval labels. Of every stage: prediction (its matrix products at the rate that this GPU
+paper with retrieval labels; each with and without recorded steps (cuda_graphs). Of every stage: prediction (its matrix products at the rate that this GPU
 reaches in the same run), measurement, and gap. Weights are random, so nothing is downloaded.
 """
 
@@ -22,7 +22,7 @@ from zgs_ros.config import SegmenterSettings, make_settings
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the report: a profile, images per call, and the most that p50 may be [ms]."""
+    """Two rows of the report: a profile, images per call, and the most that p50 may be [ms]."""
 
     profile: str
     images: int
@@ -40,7 +40,7 @@ BATCH_FACTOR = 2.5
 """Four cameras may take this many times as long as one."""
 
 
-def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
+def run_case(case: Case, cuda_graphs: bool, options: argparse.Namespace) -> dict[str, Any]:
     """Everything measured of a case, JSON-ready."""
     settings = make_settings(
         SegmenterSettings,
@@ -48,6 +48,7 @@ def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
             "profile": case.profile,
             "device": options.device,
             "labeling.method": "retrieval",
+            "cuda_graphs": cuda_graphs,
         },
     )
     bench = make_bench(settings, options.segments)
@@ -63,6 +64,7 @@ def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "run": {**describe_run(bench, (width, height)), "clock": "wall"},
         "target_ms": case.target_ms,
+        "cuda_graphs": cuda_graphs,
         **found.to_dict(),
     }
 
@@ -70,14 +72,18 @@ def run_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 def report(results: list[dict[str, Any]]) -> str:
     """The results as Markdown."""
     lines = [f"- {run_line(found['run'])}" for found in results[:1]]
-    lines += ["", "| profile | images | p50 ms | p99 ms | p99/p50 | target | GPU MiB | limit ms |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines += [
+        "",
+        "| profile | images | cuda_graphs | p50 ms | p99 ms | p99/p50 | target | GPU MiB | limit ms |",
+    ]
+    lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for found in results:
         whole = found["stages"][WHOLE]
         target = found["target_ms"]
         cells = (
             found["run"]["profile"],
             str(found["images"]),
+            _graphs(found),
             f"{1e3 * whole['p50_s']:.1f}",
             f"{1e3 * whole['p99_s']:.1f}",
             f"{whole['p99_s'] / whole['p50_s']:.2f}",
@@ -88,7 +94,11 @@ def report(results: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *_batch_lines(results)]
     for found in results:
-        lines += ["", f"{found['run']['profile']}, {found['images']} images per call:", ""]
+        lines += [
+            "",
+            f"{found['run']['profile']}, {found['images']} images per call, cuda_graphs {_graphs(found)}:",
+            "",
+        ]
         lines += ["| stage | predicted ms | measured ms | p99 | gap ms | limit % |"]
         lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
         for name, stage in found["stages"].items():
@@ -100,16 +110,26 @@ def report(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _graphs(found: dict[str, Any]) -> str:
+    return "on" if found["cuda_graphs"] else "off"
+
+
 def _batch_lines(results: list[dict[str, Any]]) -> list[str]:
     """What a batch of several cameras costs, compared with one of them."""
-    single = {r["run"]["profile"]: r["stages"][WHOLE]["p50_s"] for r in results if r["images"] == 1}
+    single = {
+        _way(found): found["stages"][WHOLE]["p50_s"] for found in results if found["images"] == 1
+    }
     return [
-        f"- {found['run']['profile']}: {found['images']} cameras take "
-        f"{found['stages'][WHOLE]['p50_s'] / single[found['run']['profile']]:.2f} times as long as "
-        f"one; target {BATCH_FACTOR:g}"
+        f"- {found['run']['profile']}, cuda_graphs {_graphs(found)}: {found['images']} cameras take "
+        f"{found['stages'][WHOLE]['p50_s'] / single[_way(found)]:.2f} times as long as one; "
+        f"target {BATCH_FACTOR:g}"
         for found in results
-        if found["images"] > 1 and found["run"]["profile"] in single
+        if found["images"] > 1 and _way(found) in single
     ]
+
+
+def _way(found: dict[str, Any]) -> tuple[str, bool]:
+    return found["run"]["profile"], found["cuda_graphs"]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -133,12 +153,14 @@ def main(arguments: list[str] | None = None) -> None:
     for case in cases:
         if case.profile not in wanted:
             continue
-        start = time.monotonic()
-        results.append(run_case(case, options))
-        print(f"{case.profile}, {case.images} images: {time.monotonic() - start:.0f} s", flush=True)
-        # Written after every case, so that a run that is cut off leaves what it has.
-        (options.out / "gpu.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-        (options.out / "gpu.md").write_text(report(results), encoding="utf-8")
+        for cuda_graphs in (False, True):
+            start = time.monotonic()
+            results.append(run_case(case, cuda_graphs, options))
+            what = f"{case.profile}, {case.images} images, cuda_graphs {_graphs(results[-1])}"
+            print(f"{what}: {time.monotonic() - start:.0f} s", flush=True)
+            # Written after every one, so that a run that is cut off leaves what it has.
+            (options.out / "gpu.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+            (options.out / "gpu.md").write_text(report(results), encoding="utf-8")
     print((options.out / "gpu.md").read_text(encoding="utf-8"))
 
 

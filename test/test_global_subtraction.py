@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
-from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.clip import ClipEmbedder, Mode
 from zgs_ros.embedding.coverage import cover
 from zgs_ros.embedding.global_subtraction import (
     SharedAttention,
@@ -26,6 +26,7 @@ from zgs_ros.embedding.global_subtraction import (
     token_mask,
 )
 from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.embedding.masked_tower import MaskedTower
 
 MINI = f"local-dir:{resources.files('zgs_ros.models') / 'mini' / 'clip'}"
 
@@ -219,8 +220,8 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["global_subtraction", "mask", "crop"])
-def test_chunks_and_batches_change_no_embedding(embedder: ClipEmbedder, mode: str) -> None:
-    embedder._mode = mode  # type: ignore[assignment]
+def test_chunks_and_batches_change_no_embedding(embedder: ClipEmbedder, mode: Mode) -> None:
+    embedder = embedder.variant(mode, blocks=2, sigma=5.0)
     images = [random_image(40, 60), random_image(50, 30, seed=1)]
     masks = [np.random.default_rng(2).random((7, *image.shape[:2])) > 0.5 for image in images]
     together = embedder.embed_segments(images, masks)
@@ -228,13 +229,12 @@ def test_chunks_and_batches_change_no_embedding(embedder: ClipEmbedder, mode: st
         one_by_one = [embedder.embed_segments([image], [mask[i : i + 1]])[0][0] for i in range(7)]
         np.testing.assert_allclose(rows, one_by_one, atol=2e-6)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
-    embedder._mode = "global_subtraction"
 
 
 def test_further_masks_of_one_image_of_a_batch(embedder: ClipEmbedder) -> None:
     images = [random_image(40, 60), random_image(40, 60, seed=1)]
     mask = np.random.default_rng(3).random((2, 40, 60)) > 0.5
-    encoded = embedder.encode(images)
+    encoded = embedder.encode([torch.from_numpy(image) for image in images])
     expected = embedder.embed_segments([images[1]], [mask])[0]
     none, rows = encoded.embed([[], list(mask)])
     assert none.shape == (0, embedder.dimensions)
@@ -256,17 +256,17 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_result(
 ) -> None:
     image, masks = random_image(40, 60), np.random.default_rng(4).random((8, 40, 60)) > 0.5
     expected = embedder.embed_segments([image], [masks])[0]
-    compute, sizes = embedder._masked, []
+    compute, sizes = MaskedTower.embed, []
 
     def out_of_memory_above_two(
-        shared: SharedAttention, counts: Sequence[int], part: Tensor
+        tower: MaskedTower, shared: SharedAttention, counts: Sequence[int], part: Tensor
     ) -> Tensor:
         sizes.append(len(part))
         if len(part) > 2:
             raise torch.cuda.OutOfMemoryError("no room")
-        return compute(shared, counts, part)
+        return compute(tower, shared, counts, part)
 
-    monkeypatch.setattr(embedder, "_masked", out_of_memory_above_two)
+    monkeypatch.setattr(MaskedTower, "embed", out_of_memory_above_two)
     monkeypatch.setattr(embedder, "_segment_batch", 8)
     np.testing.assert_allclose(embedder.embed_segments([image], [masks])[0], expected, atol=2e-6)
     assert sizes[:3] == [8, 4, 2]

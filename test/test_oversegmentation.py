@@ -40,6 +40,10 @@ def random_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def random_frame(height: int, width: int) -> torch.Tensor:
+    return torch.from_numpy(random_image(height, width))
+
+
 # Features
 
 
@@ -60,7 +64,7 @@ def test_the_short_side_decides_the_grid(
     size: tuple[int, int], seen: tuple[int, int], grid: tuple[int, int]
 ) -> None:
     dino = DinoFeatures(tiny_vit(), short_side=32, stride=4)
-    pixels = dino.resize([random_image(*size)])
+    pixels = dino.resize([random_frame(*size)])
     assert tuple(pixels.shape[-2:]) == seen
     features = dino(pixels)
     assert tuple(features.shape) == (1, *grid, 24)
@@ -71,7 +75,7 @@ def test_features_are_the_keys_of_the_last_block() -> None:
     """At the model's own size and stride nothing is interpolated: timm's forward gives the same keys."""
     model = tiny_vit().eval()
     dino = DinoFeatures(model, short_side=32, stride=8)
-    pixels = dino.resize([random_image(32, 32)])
+    pixels = dino.resize([random_frame(32, 32)])
     seen: list[torch.Tensor] = []
     hook = model.blocks[-1].attn.qkv.register_forward_hook(
         lambda _, __, output: seen.append(output)
@@ -89,7 +93,7 @@ def test_features_are_the_keys_of_the_last_block() -> None:
 )
 def test_models_with_other_prefix_tokens(options: dict[str, object]) -> None:
     dino = DinoFeatures(tiny_vit(**options), short_side=32, stride=4)
-    assert tuple(dino(dino.resize([random_image(32, 32)])).shape) == (1, 7, 7, 24)
+    assert tuple(dino(dino.resize([random_frame(32, 32)])).shape) == (1, 7, 7, 24)
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4, 8])
@@ -151,7 +155,7 @@ def test_a_grid_needs_plain_blocks() -> None:
 
 def test_images_of_a_batch_do_not_influence_each_other() -> None:
     dino = DinoFeatures(tiny_vit(), short_side=32, stride=4)
-    images = [random_image(40, 40), np.zeros((40, 40, 3), np.uint8)]
+    images = [random_frame(40, 40), torch.zeros(40, 40, 3, dtype=torch.uint8)]
     together = dino(dino.resize(images))
     torch.testing.assert_close(together[1], dino(dino.resize(images[1:]))[0], rtol=1e-4, atol=1e-5)
 
@@ -315,8 +319,9 @@ def test_borders_move_to_the_images_edge() -> None:
     image[:, 20:] = (40, 40, 200)
     guide = torch.from_numpy(image).permute(2, 0, 1).float() / 255
     ramp = torch.sigmoid((torch.arange(48.0) - 23) / 4).expand(32, 48)
+    frame = torch.from_numpy(image)
     labels = refine(
-        torch.stack([1 - ramp, ramp]), guide, image, radius=8, epsilon=1e-3, min_area=0.0
+        torch.stack([1 - ramp, ramp]), guide, frame, radius=8, epsilon=1e-3, min_area=0.0
     )
     assert (labels[:, :20] == 0).all()
     assert (labels[:, 20:] == 1).all()
@@ -334,7 +339,7 @@ def test_segments_that_are_too_small_go_to_the_next_best() -> None:
     maps[0] = 0.5
     maps[1, :, 5:] = 0.6
     maps[2, 0, :3] = 1.0  # three of 100 pixels
-    image = np.zeros((10, 10, 3), np.uint8)
+    image = torch.zeros(10, 10, 3, dtype=torch.uint8)
     labels = refine(maps, torch.zeros(3, 10, 10), image, radius=0, epsilon=1.0, min_area=0.05)
     assert np.unique(labels).tolist() == [0, 1]
     assert (labels[0, :3] == 0).all()
@@ -342,7 +347,7 @@ def test_segments_that_are_too_small_go_to_the_next_best() -> None:
 
 def test_large_images_are_labelled_at_their_own_size() -> None:
     maps = torch.rand(2, 12, 16)
-    image = np.zeros((1800, 2400, 3), np.uint8)
+    image = torch.zeros(1800, 2400, 3, dtype=torch.uint8)
     labels = refine(maps, torch.rand(3, 12, 16), image, radius=2, epsilon=1e-3, min_area=0.0)
     assert labels.shape == (1800, 2400)
 

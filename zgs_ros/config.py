@@ -312,6 +312,11 @@ class SegmenterSettings(_Section):
         "auto",
         description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="Whether a CUDA GPU replays the models' recorded steps, which spares the CPU telling it "
+        "each one; takes GPU memory and some slow first images.",
+    )
     dino: DinoSettings = DinoSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     refinement: RefinementSettings = RefinementSettings()

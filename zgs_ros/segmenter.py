@@ -19,6 +19,9 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
+from zgs_ros.gpu.replay import Replayed, make_recorder
+from zgs_ros.gpu.streams import SideStream
+from zgs_ros.gpu.upload import upload
 from zgs_ros.labeling.labeler import Labeler, load_labeler
 from zgs_ros.merging import (
     Description,
@@ -47,7 +50,7 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Probe = Callable[[str], AbstractContextManager[object]]
 stage_probe: ContextVar[Probe] = ContextVar("stage_probe", default=nullcontext)
-"""Surrounds each part of a stage, whose name it is given, inside of the stage's own clock."""
+"""Surrounds each stage, whose name it is given, inside of the stage's own clock."""
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
 
@@ -73,8 +76,12 @@ class Segmenter:
     ) -> None:
         self._settings = settings
         self._dino = dino
-        self._clip = clip
+        self._clip = clip.with_cuda_graphs() if settings.cuda_graphs else clip
         self._labeler = labeler
+        self._device = dino.mean.device
+        recorder = make_recorder(self._device, "features") if settings.cuda_graphs else None
+        self._find_features = Replayed(lambda pixels: (dino(pixels),), "features", recorder)
+        self._side_stream = SideStream(self._device)
         self._blas = ThreadpoolController()
 
     @property
@@ -85,7 +92,7 @@ class Segmenter:
     @property
     def device(self) -> str:
         """Where the models run, for example ``"cuda:0"``."""
-        return str(self._dino.mean.device)
+        return str(self._device)
 
     def segment(self, image: Image) -> Segmentation:
         """Segments one image.
@@ -110,25 +117,30 @@ class Segmenter:
             return []
         # NumPy's BLAS keeps its threads spinning after each product, in the way of PyTorch's.
         with self._blas.limit(limits=1, user_api="blas"):
-            return self._run_stages(images)
+            try:
+                return self._run_stages(images)
+            finally:
+                self._side_stream.join()  # for the next to come, where a stage failed
 
     def _run_stages(self, images: Sequence[Image]) -> list[Segmentation]:
         clock = _StageClock(len(images))
         clustering = self._settings.clustering
         with clock.stage("features"):
-            pixels, features = self._extract_features(images)
+            frames = [upload(image, self._device) for image in images]
+            self._side_stream.fork()
+            pixels, features = self._extract_features(frames)
+        with clock.stage("encoding"), self._side_stream.beside():
+            # A GPU does it beside the features and while Ward keeps the CPU busy.
+            encoded = self._clip.encode(frames)
         with clock.stage("clustering"):
             groups = [group_positions(found, clustering.positions) for found in features]
-        with clock.stage("encoding"):
-            # Started here because a GPU does it on its own while Ward keeps the CPU busy.
-            encoded = self._clip.encode(images)
-        with clock.stage("clustering"):
             trees = [self._split(*pair) for pair in zip(images, groups, strict=True)]
         with clock.stage("refinement"):
             partitions = [
-                self._refine(*parts) for parts in zip(images, pixels, features, trees, strict=True)
+                self._refine(*parts) for parts in zip(frames, pixels, features, trees, strict=True)
             ]
         with clock.stage("embedding"):
+            self._side_stream.join()
             embeddings = encoded.embed([list(masks.values()) for masks in partitions])
         with clock.stage("labeling"):
             regions = [
@@ -148,9 +160,10 @@ class Segmenter:
             ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3).
         """
         _check_image(image)
-        pixels, features = self._extract_features([image])
+        frame = upload(image, self._device)
+        pixels, features = self._extract_features([frame])
         groups = group_positions(features[0], self._settings.clustering.positions)
-        masks = self._refine(image, pixels[0], features[0], self._split(image, groups))
+        masks = self._refine(frame, pixels[0], features[0], self._split(image, groups))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):
             ids[mask] = number
@@ -175,19 +188,20 @@ class Segmenter:
 
     def close(self) -> None:
         """Frees the models and the GPU memory that they held; the segmenter can't be used any more."""
-        del self._dino, self._clip, self._labeler
+        del self._dino, self._clip, self._labeler, self._find_features
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _extract_features(
-        self, images: Sequence[Image]
+        self, frames: Sequence[torch.Tensor]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Per image its pixels (3, h, w) as DINO sees them and its features (rows, columns, width)."""
-        pixels: list[torch.Tensor] = [torch.empty(0)] * len(images)
+        pixels: list[torch.Tensor] = [torch.empty(0)] * len(frames)
         features = list(pixels)
-        for group in _by_size(images):
-            resized = self._dino.resize([images[i] for i in group])
-            for i, pixel, feature in zip(group, resized, self._dino(resized), strict=True):
+        for group in _by_size(frames):
+            resized = self._dino.resize([frames[i] for i in group])
+            (found,) = self._find_features(resized)
+            for i, pixel, feature in zip(group, resized, found, strict=True):
                 pixels[i], features[i] = pixel, feature
         return pixels, features
 
@@ -198,14 +212,12 @@ class Segmenter:
         return split_groups(groups, splits, clustering.threshold)
 
     def _refine(
-        self, image: Image, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
+        self, frame: torch.Tensor, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
     ) -> dict[int, Mask]:
         """Masks of the leaves that have pixels, or of their parts, by heap number; they tile the image."""
         settings = self._settings.refinement
         leaves = tree.leaves
-        centroids = torch.from_numpy(np.stack([leaf.centroid for leaf in leaves])).to(
-            features.device
-        )
+        centroids = upload(np.stack([leaf.centroid for leaf in leaves]), features.device)
         size = (pixels.shape[-2], pixels.shape[-1])
         patches = (size, self._dino.patch, self._dino.stride)
         if settings.method == "crf":
@@ -216,7 +228,7 @@ class Segmenter:
             maps = place_on_pixels(grid, *patches)
         radius = settings.radius if settings.method == "guided" else 0
         labels: NDArray[np.integer] = refine(
-            maps, pixels, image, radius, settings.epsilon, settings.min_area
+            maps, pixels, frame, radius, settings.epsilon, settings.min_area
         )
         numbers = [leaf.id for leaf in leaves]
         if settings.components:
@@ -290,10 +302,10 @@ def _is_flat(image: Image) -> bool:
     return all((np.ptp(part, axis=(0, 1)) <= FLAT).all() for part in (image[::16, ::16], image))
 
 
-def _by_size(images: Sequence[Image]) -> Iterator[list[int]]:
+def _by_size(frames: Sequence[torch.Tensor]) -> Iterator[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
-    for index, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(index)
+    for index, frame in enumerate(frames):
+        groups.setdefault(frame.shape, []).append(index)
     yield from groups.values()
 
 
@@ -314,7 +326,7 @@ def _summarise(number: int, region: Region) -> Segment:
 
 
 class _StageClock:
-    """Wall time per stage, of all its parts together, divided among the images of a batch."""
+    """Wall time per stage, divided among the images of a batch."""
 
     def __init__(self, images: int) -> None:
         self._images = images
@@ -325,5 +337,4 @@ class _StageClock:
         start = time.perf_counter()
         with stage_probe.get()(name):
             yield
-        seconds = (time.perf_counter() - start) / self._images
-        self.times[name] = self.times.get(name, 0.0) + seconds
+        self.times[name] = (time.perf_counter() - start) / self._images

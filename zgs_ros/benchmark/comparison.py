@@ -15,6 +15,7 @@ from zgs_ros.benchmark.given import GivenSegmenter, tile_masks
 from zgs_ros.benchmark.models import Bench
 from zgs_ros.benchmark.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError, flatten, make_settings
+from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.tree import build_tree
 
 Image = NDArray[np.uint8]
@@ -89,7 +90,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
             f"clip.mode: {bench.settings.clip.mode!r} is not what was published; "
             "--compare needs global_subtraction"
         )
-    pixels = bench.dino.resize([image])
+    frame = upload(image, bench.device)
+    pixels = bench.dino.resize([frame])
     features = bench.dino(pixels)[0]
     height, width, _ = image.shape
     masks = np.stack(list(tile_masks(height, width, bench.segments).values()))
@@ -115,7 +117,7 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         lambda: (
             literal.embed_segments(
                 bench.tower,
-                clip._preprocess(image),
+                clip._preprocess(frame),
                 literal.cover(masks, bench.tower.grid).to(bench.device),
                 bench.settings.clip.masked_blocks,
                 bench.settings.clip.sigma,
@@ -132,8 +134,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     )
     borders, _, _ = time_both(
         "refinement",
-        lambda: published.refine_given(image, pixels[0], features),
-        lambda: segmenter.refine_given(image, pixels[0], features),
+        lambda: published.refine_given(frame, pixels[0], features),
+        lambda: segmenter.refine_given(frame, pixels[0], features),
     )
     distances = np.linalg.norm(ours - theirs, axis=1) / np.linalg.norm(theirs, axis=1)
     return Comparison(

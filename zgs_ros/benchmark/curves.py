@@ -14,6 +14,7 @@ from zgs_ros.benchmark.given import tile_masks
 from zgs_ros.benchmark.models import Bench
 from zgs_ros.benchmark.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError
+from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.tree import build_tree
 
@@ -75,7 +76,7 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
         raise SettingsError(f"segments: --curve segments needs at least 2, got {bench.segments}")
     height, width, _ = image.shape
     tilings = {n: np.stack(list(tile_masks(height, width, n).values())) for n in counts}
-    encoded = bench.clip.encode([image])
+    encoded = bench.clip.encode([upload(image, bench.device)])
     steps: dict[int, Callable[[], object]] = {
         n: partial(encoded.embed, [masks]) for n, masks in tilings.items()
     }
@@ -85,12 +86,13 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
 def positions_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> list[Curve]:
     """Time of features and of clustering at strides from the patch size down to 2 pixels."""
     settings, clustering = bench.settings.dino, bench.settings.clustering
+    frame = upload(image, bench.device)
     extract: dict[int, Callable[[], object]] = {}
     cluster: dict[int, Callable[[], object]] = {}
     for stride in (bench.dino.patch, *(s for s in STRIDES if s < bench.dino.patch)):
         dino = DinoFeatures(bench.dino.model, settings.short_side, stride, settings.attention)
         dino.to(device=bench.device, dtype=bench.precision)
-        pixels = dino.resize([image])
+        pixels = dino.resize([frame])
         features = dino(pixels)[0]
         positions = features.shape[0] * features.shape[1]
         extract[positions] = partial(dino, pixels)

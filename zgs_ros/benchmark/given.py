@@ -85,32 +85,32 @@ class GivenSegmenter(Segmenter):
         self._tilings: dict[tuple[int, ...], _Tiling] = {}
 
     def refine_given(
-        self, image: NDArray[np.uint8], pixels: Tensor, features: Tensor
+        self, frame: Tensor, pixels: Tensor, features: Tensor
     ) -> dict[int, NDArray[np.bool_]]:
         """The stage refinement alone.
 
         Args:
-            image: uint8 RGB (height, width, 3).
+            frame: uint8 RGB (height, width, 3), where the features are.
             pixels: float32 (3, height', width'), the image as the feature model sees it.
             features: float32 (rows, columns, width); given ones of this size take their place.
         """
-        return self._refine(image, pixels, features, self._tiling(image, features).tree)
+        return self._refine(frame, pixels, features, self._tiling(frame, features).tree)
 
     def _refine(
-        self, image: NDArray[np.uint8], pixels: Tensor, features: Tensor, tree: SegmentTree
+        self, frame: Tensor, pixels: Tensor, features: Tensor, tree: SegmentTree
     ) -> dict[int, NDArray[np.bool_]]:
-        tiling = self._tiling(image, features)
-        super()._refine(image, pixels, tiling.features, tiling.tree)
+        tiling = self._tiling(frame, features)
+        super()._refine(frame, pixels, tiling.features, tiling.tree)
         return dict(tiling.masks)
 
-    def _tiling(self, image: NDArray[np.uint8], features: Tensor) -> _Tiling:
-        key = (*image.shape, *features.shape)
+    def _tiling(self, frame: Tensor, features: Tensor) -> _Tiling:
+        key = (*frame.shape, *features.shape)
         if key not in self._tilings:
-            self._tilings[key] = self._make_tiling(image, features)
+            self._tilings[key] = self._make_tiling(frame, features)
         return self._tilings[key]
 
-    def _make_tiling(self, image: NDArray[np.uint8], features: Tensor) -> _Tiling:
-        height, image_width = image.shape[:2]
+    def _make_tiling(self, frame: Tensor, features: Tensor) -> _Tiling:
+        height, image_width = frame.shape[:2]
         rows, columns, width = features.shape
         owner = tile(rows, columns, self._leaves)
         centroids = random_units(self._leaves, width)

@@ -25,6 +25,7 @@ from zgs_ros.benchmark.probes import (
     count_flops,
     time_stages,
 )
+from zgs_ros.gpu.upload import upload
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.synthetic import SyntheticCamera
 
@@ -33,6 +34,8 @@ Image = NDArray[np.uint8]
 WHOLE = "whole"
 FRAMES = 4
 """Different pictures of the synthetic camera, in turn."""
+RECORDING_CALLS = 3
+"""Calls until what comes in every call is replayed."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,16 @@ def measure(
         bench: What is measured.
         batches: Images that go through together; taken in turn.
         repeats: Number of calls measured.
-        warmup: Number of calls before, at least one: operations are counted in the first.
+        warmup: Number of calls before, at least one: operations are counted in the first. Some more
+            where steps are recorded, so that none is meanwhile.
         clock: What time is.
     """
     segment = bench.segmenter.segment_batch
     memory = PeakMemory(bench.device)
     flops = count_flops(lambda: segment(batches[0]))
     flops[WHOLE] = sum(flops.values())
-    for call in range(1, warmup):
+    recording = RECORDING_CALLS if bench.settings.cuda_graphs else 1
+    for call in range(1, max(warmup, recording)):
         segment(batches[call % len(batches)])
     peak = memory.read()
     sizes = linear_layers(bench, batches[0])
@@ -160,7 +165,7 @@ def measure(
 
 def linear_layers(bench: Bench, images: Sequence[Image]) -> list[Product]:
     """Sizes of the models' widest layers: of features, of encoding, and of embedding."""
-    sides = bench.dino.resize(images[:1]).shape[-2:]
+    sides = bench.dino.resize([upload(images[0], bench.device)]).shape[-2:]
     rows, columns = ((side - bench.dino.patch) // bench.dino.stride + 1 for side in sides)
     tower = bench.tower
     tokens = 1 + tower.grid[0] * tower.grid[1]

@@ -56,7 +56,7 @@ def time_stages(work: Callable[[], T], device: torch.device, clock: Clock) -> tu
         start = clock()
         yield
         synchronise(device)
-        seconds[name] = seconds.get(name, 0.0) + clock() - start
+        seconds[name] = clock() - start
 
     with probing(probe):
         result = work()
@@ -88,7 +88,7 @@ def count_flops(work: Callable[[], object]) -> dict[str, int]:
     def probe(name: str) -> Iterator[None]:
         with flop_counter() as counter:
             yield
-        flops[name] = flops.get(name, 0) + counter.get_total_flops()
+        flops[name] = counter.get_total_flops()
 
     with probing(probe):
         work()

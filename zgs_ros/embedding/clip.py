@@ -12,13 +12,13 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from zgs_ros.embedding.blocks import run_block
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
 from zgs_ros.embedding.coverage import cover
-from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks, token_mask
+from zgs_ros.embedding.global_subtraction import SharedAttention
 from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.embedding.masked_tower import MaskedTower, ReplayedTower, unit
+from zgs_ros.gpu.upload import upload
 from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
@@ -40,6 +40,7 @@ class ClipEmbedder:
         blocks: Number of last blocks whose attention is masked.
         sigma: Strength of global subtraction.
         segment_batch: Segments that go through the masked blocks together.
+        cuda_graphs: Whether a GPU replays recorded steps, see `zgs_ros.gpu.replay`.
 
     Raises:
         ValueError: If the image tower is not a ViT with class-token pooling, or has fewer blocks than
@@ -55,6 +56,7 @@ class ClipEmbedder:
         blocks: int = 4,
         sigma: float = 5.0,
         segment_batch: int = 32,
+        cuda_graphs: bool = False,
     ) -> None:
         self.name = name
         self._model: Any = model.eval().requires_grad_(False)
@@ -64,9 +66,12 @@ class ClipEmbedder:
         self._blocks = blocks
         self._sigma = sigma
         self._segment_batch = min(segment_batch, _cacheable_segments(self._tower))
-        visual = self._model.visual
-        self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN))
-        self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD))
+        visual, device = self._model.visual, self._tower.weight.device
+        self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN), device)
+        self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD), device)
+        self._cuda_graphs = cuda_graphs
+        masked = MaskedTower(self._tower, blocks, sigma if mode == "global_subtraction" else None)
+        self._masked = ReplayedTower(masked) if cuda_graphs else masked
 
     @property
     def dimensions(self) -> int:
@@ -79,9 +84,21 @@ class ClipEmbedder:
         Raises:
             ValueError: If the model has fewer blocks than `blocks`.
         """
-        return ClipEmbedder(
-            self._model, self._tokenizer, self.name, mode, blocks, sigma, self._segment_batch
-        )
+        return self._with(mode=mode, blocks=blocks, sigma=sigma)
+
+    def with_cuda_graphs(self) -> ClipEmbedder:
+        """The same, but a GPU replays recorded steps; see `zgs_ros.gpu.replay`."""
+        return self._with(cuda_graphs=True)
+
+    def _with(self, **changes: Any) -> ClipEmbedder:
+        settings = {
+            "mode": self._mode,
+            "blocks": self._blocks,
+            "sigma": self._sigma,
+            "segment_batch": self._segment_batch,
+            "cuda_graphs": self._cuda_graphs,
+        }
+        return ClipEmbedder(self._model, self._tokenizer, self.name, **{**settings, **changes})
 
     def fingerprint(self) -> str:
         """Hash of the text tower's weights: tells apart models that share a name."""
@@ -110,15 +127,20 @@ class ClipEmbedder:
         for image, mask in zip(images, masks, strict=True):
             if mask.shape[1:] != image.shape[:2]:
                 raise ValueError(f"masks {mask.shape[1:]} do not fit an image of {image.shape[:2]}")
-        return self.encode(images).embed(masks)
+        device = self._tower.weight.device
+        return self.encode([upload(image, device) for image in images]).embed(masks)
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> EncodedImages:
-        """Runs all that does not depend on segments, once per image; see `EncodedImages.embed`."""
+    def encode(self, images: Sequence[Tensor]) -> EncodedImages:
+        """Runs all that does not depend on segments, once per image; see `EncodedImages.embed`.
+
+        Args:
+            images: uint8 RGB (height, width, 3) each, where the model is.
+        """
         if self._mode == "crop":
             return EncodedImages(self, images, None)
         pixels = torch.cat([self._preprocess(image) for image in images])
-        return EncodedImages(self, images, self._share(pixels))
+        return EncodedImages(self, images, self._masked.share(pixels))
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -131,7 +153,7 @@ class ClipEmbedder:
         ]
         if not batches:
             return np.zeros((0, self.dimensions), np.float32)
-        return _unit(torch.cat(batches)).cpu().numpy()
+        return unit(torch.cat(batches)).cpu().numpy()
 
     @torch.no_grad()
     def embed_continuations(self, texts: Sequence[str], groups: Sequence[int]) -> Tensor:
@@ -149,38 +171,14 @@ class ClipEmbedder:
             return torch.from_numpy(self.embed_texts(texts)).to(self._tower.weight.device)
         return embed_continuations(tower, self._tokenizer, texts, groups)
 
-    def _preprocess(self, image: NDArray[np.uint8]) -> Tensor:
+    def _preprocess(self, image: Tensor) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
-        weight = self._tower.weight
-        pixels = resize_images([image], self._tower.image_size, "bicubic", weight.device)
-        mean, std = self._mean.to(pixels.device), self._std.to(pixels.device)
-        return ((pixels - mean) / std).to(weight.dtype)
+        pixels = resize_images([image], self._tower.image_size, "bicubic")
+        return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
 
-    @property
-    def _subtraction(self) -> float | None:
-        """Strength of global subtraction, None for none."""
-        return self._sigma if self._mode == "global_subtraction" else None
-
-    def _share(self, pixels: Tensor) -> SharedAttention:
-        """All that no segment influences: the blocks before the masked ones, and what these share."""
-        tokens = self._tower.embed(pixels)
-        for block in self._tower.blocks[: -self._blocks]:
-            tokens = run_block(block, tokens)
-        return SharedAttention.of(self._tower.blocks[-self._blocks], tokens, self._subtraction)
-
-    def _masked(self, shared: SharedAttention, counts: Sequence[int], masks: Tensor) -> Tensor:
-        class_tokens = masked_blocks(
-            self._tower.blocks[-self._blocks :],
-            shared,
-            counts,
-            token_mask(masks, self._tower.grid),
-            self._subtraction,
-        )
-        return _unit(self._tower.project(class_tokens))
-
-    def _cropped(self, image: NDArray[np.uint8], masks: Masks) -> Tensor:
+    def _cropped(self, image: Tensor, masks: Masks) -> Tensor:
         pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
-        return _unit(self._model.encode_image(pixels))
+        return unit(self._model.encode_image(pixels))
 
 
 class EncodedImages:
@@ -192,7 +190,7 @@ class EncodedImages:
     def __init__(
         self,
         clip: ClipEmbedder,
-        images: Sequence[NDArray[np.uint8]],
+        images: Sequence[Tensor],
         shared: SharedAttention | None,
     ) -> None:
         self._clip = clip
@@ -216,9 +214,7 @@ class EncodedImages:
         if self._shared is None:
             rows = torch.cat(
                 [
-                    self._in_chunks(
-                        lambda part, image=image: self._clip._cropped(image, part), mask
-                    )
+                    self._embed_crops(image, mask)
                     for image, mask in zip(self._images, masks, strict=True)
                     if len(mask)
                 ]
@@ -227,29 +223,32 @@ class EncodedImages:
             rows = self._embed_masked(self._shared, masks)
         return [part.numpy() for part in rows.cpu().split(counts)]
 
+    def _embed_crops(self, image: Tensor, masks: Masks) -> Tensor:
+        return self._in_chunks(lambda part: self._clip._cropped(image, masks[part]), len(masks))
+
     def _embed_masked(self, shared: SharedAttention, masks: Sequence[Masks]) -> Tensor:
         grid = self._clip._tower.grid
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
-        patches = torch.from_numpy(
-            np.concatenate([cover(np.asarray(mask), grid) for mask in masks if len(mask)])
+        patches = upload(
+            np.concatenate([cover(np.asarray(mask), grid) for mask in masks if len(mask)]),
+            shared.states.device,
         )
-        patches = patches.to(shared.states.device)
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
 
-        def embed(chunk: Tensor) -> Tensor:
-            counts = np.bincount(owners[chunk.numpy()], minlength=len(masks)).tolist()
-            return self._clip._masked(shared, counts, patches[chunk])
+        def embed(part: slice) -> Tensor:
+            counts = np.bincount(owners[part], minlength=len(masks)).tolist()
+            return self._clip._masked.embed(shared, counts, patches[part])
 
-        return self._in_chunks(embed, torch.arange(len(patches)))
+        return self._in_chunks(embed, len(patches))
 
-    def _in_chunks(self, embed: Callable[..., Tensor], segments: Any) -> Tensor:
+    def _in_chunks(self, embed: Callable[[slice], Tensor], segments: int) -> Tensor:
         """Embeds in batches that fit the memory: halves the batch when the GPU runs out, then goes on."""
         rows: list[Tensor] = []
         start = 0
-        while start < len(segments):
+        while start < segments:
             batch = self._clip._segment_batch
             try:
-                rows.append(embed(segments[start : start + batch]))
+                rows.append(embed(slice(start, start + batch)))
             except torch.cuda.OutOfMemoryError:
                 if batch == 1:
                     raise
@@ -280,18 +279,14 @@ def _check_blocks(tower: ImageTower, name: str, blocks: int) -> ImageTower:
     return tower
 
 
-def _channels(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+def _channels(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
 
 
-def _unit(rows: Tensor) -> Tensor:
-    return functional.normalize(rows.float(), dim=-1)
-
-
-def _crop(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The segment's bounding box, black outside the segment; the whole image for an empty mask."""
+def _crop(image: Tensor, mask: NDArray[np.bool_]) -> Tensor:
+    """The segment's bounding box, black outside the segment; the whole image, black, for an empty mask."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
-        return np.zeros_like(image)
+        return torch.zeros_like(image)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    return image[box] * (mask[box][..., None] > 0)
+    return image[box] * upload(mask[box] > 0, image.device)[..., None]

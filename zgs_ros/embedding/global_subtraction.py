@@ -86,11 +86,21 @@ class SharedAttention:
             squares = (scaled @ keys.float().transpose(-1, -2)).softmax(-1)
         return cls(states, (queries, keys, values), squares)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that there is: states, queries, keys, values and, if any, squares."""
+        squares = () if self.squares is None else (self.squares,)
+        return (self.states, *self.heads, *squares)
+
+    @classmethod
+    def of_tensors(cls, tensors: Sequence[Tensor]) -> SharedAttention:
+        """That of which these are the `tensors`."""
+        states, queries, keys, values, *squares = tensors
+        return cls(states, (queries, keys, values), squares[0] if squares else None)
+
     def image(self, index: int) -> SharedAttention:
         """That of one image, still with a first dimension of images."""
-        queries, keys, values = (part[index : index + 1] for part in self.heads)
-        squares = None if self.squares is None else self.squares[index : index + 1]
-        return SharedAttention(self.states[index : index + 1], (queries, keys, values), squares)
+        return SharedAttention.of_tensors([part[index : index + 1] for part in self.tensors])
 
 
 def masked_blocks(
@@ -124,8 +134,13 @@ def masked_blocks(
             if len(part)
         ]
     )
-    images = [image for image, count in enumerate(counts) for _ in range(count)]
-    states = finish_block(blocks[0], shared.states[:, :rows][images], attended)
+    states = torch.cat(
+        [
+            part.expand(count, -1, -1)
+            for part, count in zip(shared.states[:, :rows].split(1), counts, strict=True)
+        ]
+    )
+    states = finish_block(blocks[0], states, attended)
     for number, block in enumerate(blocks[1:], start=2):
         rows = 1 if number == len(blocks) else None
         attended = _attend(project_heads(block, states), mu, sigma, rows)

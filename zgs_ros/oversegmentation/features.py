@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -77,17 +75,16 @@ class DinoFeatures(torch.nn.Module):
         )
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
 
-    def resize(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    def resize(self, images: Sequence[Tensor]) -> Tensor:
         """Images of one size, as the model sees them, in [0, 1].
 
         Args:
             images: uint8 RGB (height, width, 3) each, all of the same size.
 
         Returns:
-            float32 (images, 3, height', width') on the model's device, short side `short_side`.
+            float32 (images, 3, height', width'), short side `short_side`.
         """
-        size = self._resized(*images[0].shape[:2])
-        return resize_images(images, size, "bilinear", self.mean.device)
+        return resize_images(images, self._resized(*images[0].shape[:2]), "bilinear")
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         aspect = min(max(height, width) / min(height, width), MAX_ASPECT)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from zgs_ros.gpu.upload import upload
+
 SUBSAMPLING = 2
 """The guided filter works on every second pixel of the model's image, as the fast guided filter does."""
 
@@ -89,7 +91,7 @@ def guided_filter(guide: Tensor, maps: Tensor, radius: int, epsilon: float) -> T
 def refine(
     maps: Tensor,
     guide: Tensor,
-    image: NDArray[np.uint8],
+    image: Tensor,
     radius: int,
     epsilon: float,
     min_area: float,
@@ -102,7 +104,7 @@ def refine(
     Args:
         maps: (segments, height', width') at the model's resolution.
         guide: float32 (3, height', width') in [0, 1], the image at that resolution.
-        image: uint8 RGB (height, width, 3), the image itself.
+        image: uint8 RGB (height, width, 3), the image itself, where the maps are.
         radius: Window radius of the guided filter in pixels of the guide; 0 skips the filter.
         epsilon: See `guided_filter`.
         min_area: Segments below this share of the image go to the next best segments.
@@ -124,8 +126,7 @@ def refine(
     if len(border):
         here = (rows[border[:, 0]], columns[border[:, 1]])
         pairs = torch.stack([labels[here], second[here]], dim=1)
-        pixels = torch.from_numpy(np.array(image, order="C")).to(labels.device)
-        colours = pixels[border[:, 0], border[:, 1]].float() / 255.0
+        colours = image[border[:, 0], border[:, 1]].float() / 255.0
         scores = _scores_at(models, pairs, border, colours, (height, width))
         winners = torch.where(scores[:, 0] >= scores[:, 1], pairs[:, 0], pairs[:, 1])
         fine[border[:, 0], border[:, 1]] = winners.short()
@@ -180,7 +181,9 @@ def _best(scores: Tensor, allowed: list[int]) -> Tensor:
 
 def _best_at_once(scores: Tensor, allowed: list[int]) -> Tensor:
     """As `_best`, in as few steps as possible, each of which a GPU has to be told."""
-    chosen = torch.tensor(allowed, device=scores.device)
+    if len(allowed) == len(scores):
+        return scores.argmax(0)
+    chosen = upload(np.array(allowed), scores.device)
     return chosen[scores[chosen].argmax(0)]
 
 
@@ -215,15 +218,8 @@ def _scores_at(
     _, channels, h, w = models.shape
     table = models.permute(0, 2, 3, 1).reshape(-1, channels)
     inputs = functional.pad(colours, (0, 1), value=1.0)[:, -channels:]
-    # As bilinear interpolation without aligned corners: beyond the outermost centres the value goes on.
-    scale = colours.new_tensor([h, w]) / colours.new_tensor(size)
-    places = ((pixels + 0.5) * scale - 0.5).clamp_min(0.0)
-    corners = places.long()
-    share = places - corners
-    rows = [(corners[:, 0] + down).clamp_max(h - 1) for down in (0, 1)]
-    columns = [(corners[:, 1] + right).clamp_max(w - 1) for right in (0, 1)]
-    row_weights = (1.0 - share[:, 0], share[:, 0])
-    column_weights = (1.0 - share[:, 1], share[:, 1])
+    rows, row_weights = _neighbours(pixels[:, 0], h, size[0])
+    columns, column_weights = _neighbours(pixels[:, 1], w, size[1])
     scores = []
     for segment in segments.unbind(1):
         model = torch.zeros_like(inputs)
@@ -233,6 +229,19 @@ def _scores_at(
                 model += found * (by_row * by_column)[:, None]
         scores.append((model * inputs).sum(1))
     return torch.stack(scores, dim=1)
+
+
+def _neighbours(
+    pixels: Tensor, coarse: int, length: int
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Between which two of `coarse` places each of some of `length` pixels lies, and their weights.
+
+    As bilinear interpolation without aligned corners: beyond the outermost centres the value goes on.
+    """
+    places = ((pixels + 0.5) * (coarse / length) - 0.5).clamp_min(0.0)
+    before = places.long()
+    share = places - before
+    return (before, (before + 1).clamp_max(coarse - 1)), (1.0 - share, share)
 
 
 _INDEX = ((0, 1, 2), (1, 3, 4), (2, 4, 5))

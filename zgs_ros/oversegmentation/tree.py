@@ -97,9 +97,10 @@ def group_positions(features: Tensor, groups: int = 0) -> Groups:
     """
     flat = features.flatten(0, 1)
     if groups and groups < len(flat):
-        owners = _kmeans(features, groups)
-        means, sizes = (part.cpu() for part in _group_means(flat, owners))
-        return Groups(owners.cpu().numpy(), means, sizes)
+        owner, means, sizes = (part.cpu() for part in _kmeans(features, groups))
+        used = sizes > 0
+        number = used.cumsum(0) - 1
+        return Groups(number[owner].numpy(), means[used], sizes[used])
     return Groups(np.arange(len(flat)), flat, flat.new_ones(len(flat)))
 
 
@@ -122,29 +123,32 @@ def split_groups(groups: Groups, splits: int = 10, threshold: float = 0.95) -> S
     return _accept_splits(_Clusters(merges, groups), splits, threshold)
 
 
-def _kmeans(features: Tensor, groups: int) -> Tensor:
-    """Groups positions by a few Lloyd steps from seeds on a regular grid; int64 (positions,).
+def _kmeans(features: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Groups positions by a few Lloyd steps from seeds on a regular grid.
 
     Seeds on a grid make it deterministic and give small things a seed of their own.
+
+    Returns:
+        int64 (positions,), the group of each; (groups, width), their means; (groups,), their sizes, some of
+        which may be 0.
     """
     rows, columns, width = features.shape
     flat = features.reshape(-1, width)
     down = max(1, min(rows, round((groups * rows / columns) ** 0.5)))
     across = max(1, min(columns, groups // down))
-    row_seeds = ((torch.arange(down) + 0.5) * rows / down).long()
-    column_seeds = ((torch.arange(across) + 0.5) * columns / across).long()
-    seeds = (row_seeds[:, None] * columns + column_seeds[None]).flatten().to(flat.device)
-    centroids = flat[seeds]
+    row_seeds, column_seeds = (
+        ((torch.arange(count, device=flat.device) + 0.5) * length / count).long()
+        for count, length in ((down, rows), (across, columns))
+    )
+    centroids = flat[(row_seeds[:, None] * columns + column_seeds).flatten()]
     # Patches that overlap are alike: where there are many, every fourth is enough to find the means.
     sample = features[::2, ::2].reshape(-1, width)
     sample = sample if len(sample) >= 2 * len(centroids) else flat
     for _ in range(KMEANS_STEPS):
-        owner = _nearest(sample, centroids)
-        sums = torch.zeros_like(centroids).index_add_(0, owner, sample)
-        sizes = torch.bincount(owner, minlength=len(centroids)).to(flat.dtype)[:, None]
-        centroids = torch.where(sizes > 0, sums / sizes.clamp_min(1.0), centroids)
+        means, sizes = _means(sample, _nearest(sample, centroids), len(centroids))
+        centroids = torch.where(sizes[:, None] > 0, means, centroids)
     owner = _nearest(flat, centroids)
-    return torch.unique(owner, return_inverse=True)[1]
+    return owner, *_means(flat, owner, len(centroids))
 
 
 def _nearest(flat: Tensor, centroids: Tensor) -> Tensor:
@@ -154,10 +158,11 @@ def _nearest(flat: Tensor, centroids: Tensor) -> Tensor:
     )
 
 
-def _group_means(flat: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-    sizes = torch.bincount(owner)
-    sums = flat.new_zeros(len(sizes), flat.shape[1]).index_add_(0, owner, flat)
-    return sums / sizes[:, None], sizes.to(flat.dtype)
+def _means(flat: Tensor, owner: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Means and sizes of groups; counted by adding up, because a GPU that counts has to be waited for."""
+    sums = flat.new_zeros(groups, flat.shape[1]).index_add_(0, owner, flat)
+    sizes = flat.new_zeros(groups).index_add_(0, owner, flat.new_ones(len(flat)))
+    return sums / sizes.clamp_min(1.0)[:, None], sizes
 
 
 class _Clusters:

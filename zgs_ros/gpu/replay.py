@@ -1,0 +1,180 @@
+"""Steps that are recorded once per shape and then replayed, on a GPU as CUDA graphs.
+
+A GPU is told each of a transformer's hundreds of operations by the CPU, which for small models takes longer
+than doing them. A recording is told as a whole. It reads its input from, and leaves its output in, memory
+of its own, so what goes in and comes out is copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from zgs_ros.gpu.streams import cuda_stream
+
+Tensors = tuple[Tensor, ...]
+Function = Callable[..., Tensors]
+MAX_RECORDINGS = 16
+"""Shapes of one function that are recorded; its further ones are not, so that memory stays bounded."""
+TOLERANCE = 1e-2
+"""Largest relative difference of a recording from the function itself: half precision, other kernels."""
+
+logger = logging.getLogger(__name__)
+
+
+class Recording(Protocol):
+    """A function's operations on given input.
+
+    Attributes:
+        outputs: What the last replay left, to be copied before the next one.
+    """
+
+    outputs: Tensors
+
+    def replay(self) -> None:
+        """Does the operations again, on what the input holds now."""
+        ...
+
+
+Recorder = Callable[[Function, Tensors], Recording]
+"""Records a function on input whose memory stays its own."""
+
+
+class Replayed:
+    """A function of tensors that is recorded for shapes that come again.
+
+    A shape is computed as usual at first; when it comes the second time it is computed and recorded, and
+    the recording compared with the result. From then on it is replayed. Where recording fails, everything
+    goes on without.
+
+    Args:
+        function: Takes tensors and returns a tuple of tensors. It may neither look at values nor keep
+            anything, and its result may depend on nothing but the input.
+        name: For messages.
+        record: None to do without recordings.
+    """
+
+    def __init__(self, function: Function, name: str, record: Recorder | None) -> None:
+        self._function = function
+        self._name = name
+        self._record = record
+        self._seen: set[object] = set()
+        self._recordings: dict[object, Recording] = {}
+        self._inputs: dict[object, Tensor] = {}
+
+    @property
+    def recorded(self) -> int:
+        """Number of shapes that are replayed."""
+        return len(self._recordings)
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """The function's result, in memory that nothing else uses."""
+        if self._record is None:
+            return self._function(*inputs)
+        shapes = tuple((value.shape, value.dtype) for value in inputs)
+        if shapes in self._recordings:
+            return self._replay(self._recordings[shapes], inputs)
+        results = self._function(*inputs)
+        if shapes not in self._seen:
+            self._seen.add(shapes)
+        elif len(self._recordings) < MAX_RECORDINGS:
+            self._try_recording(self._record, shapes, inputs, results)
+        return results
+
+    def _replay(self, recording: Recording, inputs: Tensors) -> Tensors:
+        for place, value in zip(self._places(inputs), inputs, strict=True):
+            place.copy_(value)
+        recording.replay()
+        return tuple(output.clone() for output in recording.outputs)
+
+    def _places(self, inputs: Tensors) -> Tensors:
+        """Where recordings read their input, those of equal shapes from the same memory."""
+        keys = [(index, value.shape, value.dtype) for index, value in enumerate(inputs)]
+        for key, value in zip(keys, inputs, strict=True):
+            if key not in self._inputs:
+                self._inputs[key] = torch.empty_like(value)
+        return tuple(self._inputs[key] for key in keys)
+
+    def _try_recording(
+        self, record: Recorder, shapes: object, inputs: Tensors, results: Tensors
+    ) -> None:
+        try:
+            places = self._places(inputs)
+            for place, value in zip(places, inputs, strict=True):
+                place.copy_(value)
+            recording = record(self._function, places)
+            difference = _relative_difference(self._replay(recording, inputs), results)
+            if not difference <= TOLERANCE:
+                raise RuntimeError(f"its replay is off by {difference:.2g}")
+        except RuntimeError as error:  # CUDA's errors and lack of memory are of this kind
+            reason = str(error).splitlines()[0]
+            logger.warning(
+                "cuda_graphs: %s can't be recorded and goes on without: %s", self._name, reason
+            )
+            self._record = None
+            self._recordings.clear()
+            self._inputs.clear()
+        else:
+            self._recordings[shapes] = recording
+
+
+class CudaRecorder:
+    """Records CUDA graphs of one function.
+
+    Each has a stream and memory of its own, since two functions may be replayed side by side.
+
+    Args:
+        device: Where the function computes.
+        name: Of the function; other functions of the process have others.
+    """
+
+    def __init__(self, device: torch.device, name: str) -> None:
+        self._stream = cuda_stream(device, f"recording {name}")
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, function: Function, inputs: Tensors) -> Recording:
+        """Records the function's operations on these inputs."""
+        with _one_recording:
+            return _CudaGraph(function, inputs, self._stream, self._pool)
+
+
+class _CudaGraph:
+    def __init__(
+        self, function: Function, inputs: Tensors, stream: torch.cuda.Stream, pool: Any
+    ) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(stream.device)
+        stream.wait_stream(current)
+        # The outer context brings back the current stream, which a recording that fails does not do.
+        with torch.cuda.stream(current):
+            with torch.cuda.stream(stream):
+                function(*inputs)  # so that libraries take their memory outside of the recording's
+            with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
+                self.outputs = function(*inputs)
+        current.wait_stream(stream)
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+
+_one_recording = threading.Lock()
+"""CUDA knows only one at a time in a process."""
+
+
+def make_recorder(device: torch.device, name: str) -> Recorder | None:
+    """A recorder for the function of that name, or None where the device knows none."""
+    return CudaRecorder(device, name) if device.type == "cuda" else None
+
+
+def _relative_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Of the results that differ most, by norm; not a number where one of them is not."""
+    differences = [
+        float((ours.float() - theirs.float()).norm() / theirs.float().norm().clamp_min(1e-12))
+        for ours, theirs in zip(found, expected, strict=True)
+    ]
+    return float(torch.tensor(differences).max())
