@@ -131,11 +131,11 @@ def test_borders_are_found_where_the_features_are(fake: None) -> None:
     with Uploads() as uploads:
         grid = refinement.soft_assignment(empty(7, 10, WIDTH), empty(3, WIDTH), 0.1)
         maps = refinement.place_on_pixels(grid, SIZE, PATCH, STRIDE)
-        models, guide = refinement._linear_models(maps, empty(3, *SIZE), 4, 1e-3)
-        labels = refinement._best(models[:, -1], [0, 1, 2])
+        models, scores = refinement.fit_maps(maps, empty(3, *SIZE), 4, 1e-3)
+        labels = refinement._best(scores, [0, 1, 2])
         pixels, pair = empty(9, 2, dtype=torch.long), empty(9, 2, dtype=torch.long)
-        scores = refinement._scores_at(models, pair, pixels, empty(9, 3), SIZE)
-    places = (maps, models, guide, labels, refinement._borders(labels), scores)
+        finer = refinement._scores_at(models, pair, pixels, empty(9, 3), SIZE)
+    places = (maps, models, scores, labels, refinement._borders(labels), finer)
     assert {value.device for value in places} == {GPU}
     assert not uploads.count
 

@@ -14,9 +14,10 @@ from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.oversegmentation.refinement import (
     _best,
     _best_at_once,
+    decide_pixels,
+    fit_maps,
     guided_filter,
     place_on_pixels,
-    refine,
     soft_assignment,
 )
 from zgs_ros.oversegmentation.tree import Node, SegmentTree, build_tree
@@ -310,6 +311,17 @@ def test_the_guided_filter_equals_its_definition() -> None:
     for index in range(2):
         expected = brute_force_guided_filter(guide, maps[index], 2, 1e-3)
         torch.testing.assert_close(ours[index].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def refine(
+    maps: torch.Tensor,
+    guide: torch.Tensor,
+    image: torch.Tensor,
+    radius: int,
+    epsilon: float,
+    min_area: float,
+) -> np.ndarray:
+    return decide_pixels(*fit_maps(maps, guide, radius, epsilon), image, min_area)
 
 
 def test_borders_move_to_the_images_edge() -> None:

@@ -24,6 +24,7 @@ from zgs_ros.segmenter import Segmenter, load_segmenter
 from zgs_ros.synthetic import SyntheticCamera
 
 LOGGER = "zgs_ros.gpu.replay"
+CRF = {"refinement.method": "crf"}
 
 
 class Trace:
@@ -148,10 +149,9 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
     return made
 
 
-def load(cuda_graphs: bool) -> Segmenter:
-    return load_segmenter(
-        make_settings(SegmenterSettings, {"profile": "mini", "cuda_graphs": cuda_graphs})
-    )
+def load(cuda_graphs: bool, **values: str) -> Segmenter:
+    settings = {"profile": "mini", "cuda_graphs": cuda_graphs, **values}
+    return load_segmenter(make_settings(SegmenterSettings, settings))
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -172,7 +172,17 @@ def test_replayed_models_segment_as_they_do_otherwise(
     assert not [
         record for record in caplog.records if record.name == LOGGER and record.levelno > 20
     ]
-    assert all(step.recorded for step in recorders[-3:])  # features, encoding, embedding
+    assert all(step.recorded for step in recorders[-4:])
+
+
+def test_a_dense_crf_looks_at_values_and_is_not_recorded(recorders: list[Replayed]) -> None:
+    images = [SyntheticCamera(seed=3, height=60, width=80).frame(n).rgb for n in range(4)]
+    plain, replaying = load(False, **CRF), load(True, **CRF)
+    for image in images:
+        ours, theirs = replaying.segment(image), plain.segment(image)
+        assert np.array_equal(ours.label_map, theirs.label_map)
+    assert replaying._find_features.recorded == 1
+    assert replaying._fit_borders.recorded == 0
 
 
 @pytest.mark.parametrize("mode", ["mask", "crop"])

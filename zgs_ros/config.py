@@ -314,8 +314,8 @@ class SegmenterSettings(_Section):
     )
     cuda_graphs: bool = Field(
         False,
-        description="Whether a CUDA GPU replays the models' recorded steps, which spares the CPU telling it "
-        "each one; takes GPU memory and some slow first images.",
+        description="Whether a CUDA GPU replays recorded steps, which spares the CPU telling it every "
+        "operation; takes GPU memory and some slow first images.",
     )
     dino: DinoSettings = DinoSettings()
     clustering: ClusteringSettings = ClusteringSettings()

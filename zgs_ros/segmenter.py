@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 
 import cv2
 import numpy as np
@@ -17,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from zgs_ros.config import SegmenterSettings
+from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
-from zgs_ros.gpu.replay import Replayed, make_recorder
+from zgs_ros.gpu.replay import Function, Replayed, Tensors, make_recorder
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
 from zgs_ros.labeling.labeler import Labeler, load_labeler
@@ -36,8 +37,9 @@ from zgs_ros.oversegmentation.components import split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
+    decide_pixels,
+    fit_maps,
     place_on_pixels,
-    refine,
     soft_assignment,
     squared_distances,
 )
@@ -79,8 +81,13 @@ class Segmenter:
         self._clip = clip.with_cuda_graphs() if settings.cuda_graphs else clip
         self._labeler = labeler
         self._device = dino.mean.device
-        recorder = make_recorder(self._device, "features") if settings.cuda_graphs else None
-        self._find_features = Replayed(lambda pixels: (dino(pixels),), "features", recorder)
+        graphs = settings.cuda_graphs
+        self._find_features = self._replayed(lambda pixels: (dino(pixels),), "features", graphs)
+        self._fit_borders = self._replayed(
+            partial(_fit_borders, settings.refinement, dino.patch, dino.stride),
+            "borders",
+            graphs and settings.refinement.method != "crf",  # which looks at values
+        )
         self._side_stream = SideStream(self._device)
         self._blas = ThreadpoolController()
 
@@ -188,9 +195,12 @@ class Segmenter:
 
     def close(self) -> None:
         """Frees the models and the GPU memory that they held; the segmenter can't be used any more."""
-        del self._dino, self._clip, self._labeler, self._find_features
+        del self._dino, self._clip, self._labeler, self._find_features, self._fit_borders
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _replayed(self, step: Function, name: str, wanted: bool) -> Replayed:
+        return Replayed(step, name, make_recorder(self._device, name) if wanted else None)
 
     def _extract_features(
         self, frames: Sequence[torch.Tensor]
@@ -218,18 +228,8 @@ class Segmenter:
         settings = self._settings.refinement
         leaves = tree.leaves
         centroids = upload(np.stack([leaf.centroid for leaf in leaves]), features.device)
-        size = (pixels.shape[-2], pixels.shape[-1])
-        patches = (size, self._dino.patch, self._dino.stride)
-        if settings.method == "crf":
-            energies = place_on_pixels(squared_distances(features, centroids), *patches)
-            maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
-        else:
-            grid = soft_assignment(features, centroids, settings.temperature)
-            maps = place_on_pixels(grid, *patches)
-        radius = settings.radius if settings.method == "guided" else 0
-        labels: NDArray[np.integer] = refine(
-            maps, pixels, frame, radius, settings.epsilon, settings.min_area
-        )
+        models, scores = self._fit_borders(features, centroids, pixels)
+        labels: NDArray[np.integer] = decide_pixels(models, scores, frame, settings.min_area)
         numbers = [leaf.id for leaf in leaves]
         if settings.components:
             labels, numbers = split_components(labels, numbers, settings.min_component)
@@ -300,6 +300,26 @@ def _check_image(image: Image) -> None:
 def _is_flat(image: Image) -> bool:
     # A few pixels tell most images apart from flat ones, without looking at all of them.
     return all((np.ptp(part, axis=(0, 1)) <= FLAT).all() for part in (image[::16, ::16], image))
+
+
+def _fit_borders(
+    settings: RefinementSettings,
+    patch: int,
+    stride: int,
+    features: torch.Tensor,
+    centroids: torch.Tensor,
+    pixels: torch.Tensor,
+) -> Tensors:
+    """The models and scores of `fit_maps` for segments with these centroids."""
+    size = (pixels.shape[-2], pixels.shape[-1])
+    if settings.method == "crf":
+        energies = place_on_pixels(squared_distances(features, centroids), size, patch, stride)
+        maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
+    else:
+        grid = soft_assignment(features, centroids, settings.temperature)
+        maps = place_on_pixels(grid, size, patch, stride)
+    radius = settings.radius if settings.method == "guided" else 0
+    return fit_maps(maps, pixels, radius, settings.epsilon)
 
 
 def _by_size(frames: Sequence[torch.Tensor]) -> Iterator[list[int]]:

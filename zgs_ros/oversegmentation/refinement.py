@@ -88,34 +88,43 @@ def guided_filter(guide: Tensor, maps: Tensor, radius: int, epsilon: float) -> T
     return _box(models.flatten(0, 1), radius, areas).view_as(models)
 
 
-def refine(
-    maps: Tensor,
-    guide: Tensor,
-    image: Tensor,
-    radius: int,
-    epsilon: float,
-    min_area: float,
-) -> NDArray[np.int16]:
-    """Fits soft segment maps to an image's edges and decides every pixel.
-
-    Every place of the filter is decided first. Inside a segment that holds for all pixels there;
-    along the borders each pixel of the image decides anew between the two best segments of its place.
+def fit_maps(maps: Tensor, guide: Tensor, radius: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Fits soft segment maps to an image's edges.
 
     Args:
         maps: (segments, height', width') at the model's resolution.
         guide: float32 (3, height', width') in [0, 1], the image at that resolution.
-        image: uint8 RGB (height, width, 3), the image itself, where the maps are.
         radius: Window radius of the guided filter in pixels of the guide; 0 skips the filter.
         epsilon: See `guided_filter`.
-        min_area: Segments below this share of the image go to the next best segments.
 
     Returns:
-        (height, width) index of the segment.
+        Linear models of each segment at every place, see `_linear_models`, and (segments, h, w), their values
+        at the colours there.
     """
     models, seen = _linear_models(maps, guide, radius, epsilon)
     scores = models[:, -1]
     for channel in range(models.shape[1] - 1):
         scores = scores + models[:, channel] * seen[channel]
+    return models, scores
+
+
+def decide_pixels(
+    models: Tensor, scores: Tensor, image: Tensor, min_area: float
+) -> NDArray[np.int16]:
+    """Decides which segment every pixel belongs to.
+
+    Every place of the filter is decided first. Inside a segment that holds for all pixels there;
+    along the borders each pixel of the image decides anew between the two best segments of its place.
+
+    Args:
+        models: Of `fit_maps`.
+        scores: Of `fit_maps`.
+        image: uint8 RGB (height, width, 3), the image itself, where the models are.
+        min_area: Segments below this share of the image go to the next best segments.
+
+    Returns:
+        (height, width) index of the segment.
+    """
     labels, kept = _decide(scores, min_area)
     second = _best(scores.scatter(0, labels[None], -torch.inf), kept)
     height, width = image.shape[:2]
