@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-import zgs_ros.embedding.masked_tower
-import zgs_ros.segmenter
 from zgs_ros.config import SegmenterSettings, make_settings
-from zgs_ros.embedding.masked_tower import REPLAYED_SEGMENTS
+from zgs_ros.embedding.masked_tower import REPLAYED_SEGMENTS, _fill_up
 from zgs_ros.gpu import replay
 from zgs_ros.gpu.replay import Function, Recorder, Replayed, Tensors, make_recorder
 from zgs_ros.segmenter import Segmenter, load_segmenter
@@ -143,9 +141,8 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
             super().__init__(function, name, record)
             made.append(self)
 
-    for module in (zgs_ros.segmenter, zgs_ros.embedding.masked_tower):
-        monkeypatch.setattr(module, "make_recorder", lambda device, name: Trace)
-        monkeypatch.setattr(module, "Replayed", Kept)
+    monkeypatch.setattr(replay, "make_recorder", lambda device, name: Trace)
+    monkeypatch.setattr(replay, "Replayed", Kept)
     return made
 
 
@@ -205,7 +202,7 @@ def test_the_other_ways_to_embed_are_replayed_too(recorders: list[Replayed], mod
 )
 def test_few_numbers_of_segments_are_recorded(count: int, filled: int) -> None:
     masks = torch.rand(count, 2, 3)
-    found = zgs_ros.embedding.masked_tower._fill_up(masks)
+    found = _fill_up(masks)
     assert torch.equal(found[:count], masks)
     assert found.shape == (filled, 2, 3)
     assert not found[count:].any()

@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
-from zgs_ros.gpu.replay import Function, Replayed, Tensors, make_recorder
+from zgs_ros.gpu.replay import Tensors, replayed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
 from zgs_ros.labeling.labeler import Labeler, load_labeler
@@ -82,10 +82,13 @@ class Segmenter:
         self._labeler = labeler
         self._device = dino.mean.device
         graphs = settings.cuda_graphs
-        self._find_features = self._replayed(lambda pixels: (dino(pixels),), "features", graphs)
-        self._fit_borders = self._replayed(
+        self._find_features = replayed(
+            lambda pixels: (dino(pixels),), "features", self._device, graphs
+        )
+        self._fit_borders = replayed(
             partial(_fit_borders, settings.refinement, dino.patch, dino.stride),
             "borders",
+            self._device,
             graphs and settings.refinement.method != "crf",  # which looks at values
         )
         self._side_stream = SideStream(self._device)
@@ -198,9 +201,6 @@ class Segmenter:
         del self._dino, self._clip, self._labeler, self._find_features, self._fit_borders
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def _replayed(self, step: Function, name: str, wanted: bool) -> Replayed:
-        return Replayed(step, name, make_recorder(self._device, name) if wanted else None)
 
     def _extract_features(
         self, frames: Sequence[torch.Tensor]

@@ -13,7 +13,7 @@ from torch.nn import functional
 from zgs_ros.embedding.blocks import run_block
 from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks, token_mask
 from zgs_ros.embedding.image_tower import ImageTower
-from zgs_ros.gpu.replay import Replayed, make_recorder
+from zgs_ros.gpu.replay import replayed
 
 REPLAYED_SEGMENTS = (1, 2, 4, 8, 12, 16, 24, 32)
 """Numbers of segments that are recorded; fewer are filled up, more to multiples of 16."""
@@ -74,17 +74,13 @@ class ReplayedTower:
 
     def __init__(self, masked: MaskedTower) -> None:
         device = masked.tower.weight.device
-        self._share = Replayed(
-            lambda pixels: masked.share(pixels).tensors,
-            "encoding",
-            make_recorder(device, "encoding"),
-        )
-        self._embed = Replayed(
+        self._share = replayed(lambda pixels: masked.share(pixels).tensors, "encoding", device)
+        self._embed = replayed(
             lambda masks, *shared: (
                 masked.embed(SharedAttention.of_tensors(shared), [len(masks)], masks),
             ),
             "embedding",
-            make_recorder(device, "embedding"),
+            device,
         )
 
     def share(self, pixels: Tensor) -> SharedAttention:

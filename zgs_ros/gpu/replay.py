@@ -87,32 +87,30 @@ class Replayed:
         return results
 
     def _replay(self, recording: Recording, inputs: Tensors) -> Tensors:
-        for place, value in zip(self._places(inputs), inputs, strict=True):
-            place.copy_(value)
+        self._place(inputs)
         recording.replay()
         return tuple(output.clone() for output in recording.outputs)
 
-    def _places(self, inputs: Tensors) -> Tensors:
-        """Where recordings read their input, those of equal shapes from the same memory."""
-        keys = [(index, value.shape, value.dtype) for index, value in enumerate(inputs)]
-        for key, value in zip(keys, inputs, strict=True):
+    def _place(self, inputs: Tensors) -> Tensors:
+        """Copies to where recordings read their input, those of equal shapes from the same memory."""
+        places = []
+        for index, value in enumerate(inputs):
+            key = (index, value.shape, value.dtype)
             if key not in self._inputs:
                 self._inputs[key] = torch.empty_like(value)
-        return tuple(self._inputs[key] for key in keys)
+            places.append(self._inputs[key].copy_(value))
+        return tuple(places)
 
     def _try_recording(
         self, record: Recorder, shapes: object, inputs: Tensors, results: Tensors
     ) -> None:
         try:
-            places = self._places(inputs)
-            for place, value in zip(places, inputs, strict=True):
-                place.copy_(value)
-            recording = record(self._function, places)
+            recording = record(self._function, self._place(inputs))
             difference = _relative_difference(self._replay(recording, inputs), results)
             if not difference <= TOLERANCE:
                 raise RuntimeError(f"its replay is off by {difference:.2g}")
         except RuntimeError as error:  # CUDA's errors and lack of memory are of this kind
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             logger.warning(
                 "cuda_graphs: %s can't be recorded and goes on without: %s", self._name, reason
             )
@@ -121,6 +119,16 @@ class Replayed:
             self._inputs.clear()
         else:
             self._recordings[shapes] = recording
+
+
+def replayed(function: Function, name: str, device: torch.device, wanted: bool = True) -> Replayed:
+    """A function that is recorded and replayed if that is wanted and its device can do it."""
+    return Replayed(function, name, make_recorder(device, name) if wanted else None)
+
+
+def make_recorder(device: torch.device, name: str) -> Recorder | None:
+    """A recorder for the function of that name, or None where the device knows none."""
+    return CudaRecorder(device, name) if device.type == "cuda" else None
 
 
 class CudaRecorder:
@@ -164,11 +172,6 @@ class _CudaGraph:
 
 _one_recording = threading.Lock()
 """CUDA knows only one at a time in a process."""
-
-
-def make_recorder(device: torch.device, name: str) -> Recorder | None:
-    """A recorder for the function of that name, or None where the device knows none."""
-    return CudaRecorder(device, name) if device.type == "cuda" else None
 
 
 def _relative_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
