@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from itertools import count
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import global_subtraction_reference as reference
@@ -261,8 +261,9 @@ def test_what_is_wrong_is_told_in_one_line(arguments: list[str], code: int, mess
     assert len(result.output.strip().splitlines()) == 1
 
 
-def gpu_script(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_gpu", root / "benchmarks" / "gpu.py")
+def script_of(root: Path, name: str) -> ModuleType:
+    path = root / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -273,7 +274,7 @@ def gpu_script(root: Path) -> ModuleType:
 
 def test_the_gpu_script_writes_its_report(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     small = ["--size", "64", "48", "--segments", "3", "--frames", "1", "--warmup", "1"]
-    script = gpu_script(pytestconfig.rootpath)
+    script = script_of(pytestconfig.rootpath, "gpu")
     script.main(["--device", "cpu", "--profiles", "mini", *small, "--out", str(tmp_path)])
     results = json.loads((tmp_path / "gpu.json").read_text())
     ways = [(1, False), (1, True), (4, False), (4, True)]
@@ -286,6 +287,36 @@ def test_the_gpu_script_writes_its_report(tmp_path: Path, pytestconfig: pytest.C
         assert f"mini, cuda_graphs {graphs}: 4 cameras take {factor:.2f} times" in report
     for stage in STAGES:
         assert f"| {stage} |" in report
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        pytest.param([0, 0, 1, 1], [1, 1, 0, 0], 1.0, id="other names"),
+        pytest.param([0, 0, 1, 1], [0, 0, 1, 2], 4 / 7, id="one split"),
+        pytest.param([0, 0, 1, 1], [0, 1, 0, 1], -0.5, id="across"),
+        pytest.param([0, 0, 0], [0, 0, 0], 1.0, id="one cluster"),
+    ],
+)
+def test_agreement_is_the_adjusted_rand_index(
+    pytestconfig: pytest.Config, left: list[int], right: list[int], expected: float
+) -> None:
+    script = script_of(pytestconfig.rootpath, "clustering")
+    assert script.adjusted_rand(np.array(left), np.array(right)) == pytest.approx(expected)
+
+
+def test_clustering_in_two_levels_is_held_against_ward(pytestconfig: pytest.Config) -> None:
+    script = script_of(pytestconfig.rootpath, "clustering")
+    generator = torch.Generator().manual_seed(0)
+    truth = np.repeat(np.arange(1, 5), 36).reshape(12, 12)  # four bands, far apart but for noise
+    features = torch.eye(4)[torch.from_numpy(truth - 1)]
+    features = features + 0.05 * torch.randn(12, 12, 4, generator=generator)
+    sample = SimpleNamespace(regions=[SimpleNamespace(id=number) for number in range(1, 5)])
+    found = script.compare(lambda _: (features, truth), [sample], groups=[36], splits=3)
+    for quality in found.values():
+        assert quality.agreement == [pytest.approx(1.0)]
+        assert quality.squares == [pytest.approx(1.0)]
+        assert quality.best_iou == [1.0] * 4
 
 
 @pytest.mark.slow
