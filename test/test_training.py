@@ -88,7 +88,7 @@ def tiny_vit() -> torch.nn.Module:
 def separation(model: torch.nn.Module, scene: np.ndarray, border: int) -> float:
     """How much more alike the keys of one texture are than those of two."""
     features = DinoFeatures(model, 64, stride=8)
-    keys = features(features.resize([torch.from_numpy(scene)]))[0].flatten(0, 1)
+    keys = features(features.resize([torch.tensor(scene)]))[0].flatten(0, 1)
     above = (torch.arange(64) // 8 + 1) * 8 <= border
     same = above[:, None] == above
     cosines = keys @ keys.T
