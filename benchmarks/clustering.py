@@ -103,16 +103,14 @@ def of_model(dino: DinoFeatures) -> Extract:
     return extract
 
 
-def of_noise(dino: DinoFeatures) -> Extract:
-    """As many features of as much width, but every one in a direction of its own."""
+def of_noise(model: Extract) -> Extract:
+    """As many features of the same width as a model's, but every one in a direction of its own."""
     generator = torch.Generator().manual_seed(0)
 
     def extract(sample: Sample) -> tuple[Tensor, Labels]:
-        pixels = dino.resize([upload(sample.image, CPU)])
-        rows, columns = ((s - dino.patch) // dino.stride + 1 for s in pixels.shape[-2:])
-        features = torch.randn(rows, columns, dino.model.embed_dim, generator=generator)
-        features = torch.nn.functional.normalize(features, dim=-1)
-        return features, at_patches(sample, dino, features, pixels)
+        features, truth = model(sample)
+        noise = torch.randn(features.shape, generator=generator)
+        return torch.nn.functional.normalize(noise, dim=-1), truth
 
     return extract
 
@@ -130,8 +128,8 @@ def at_patches(sample: Sample, dino: DinoFeatures, features: Tensor, pixels: Ten
 
 def sources(stride: int) -> Iterator[tuple[str, Extract]]:
     mini = make_settings(SegmenterSettings, {"profile": "mini", "dino.stride": stride}).dino
-    bundled = random_dino(mini, CPU, torch.float32)
-    yield mini.model, of_model(bundled)
+    bundled = of_model(random_dino(mini, CPU, torch.float32))
+    yield mini.model, bundled
     large = random_dino(DinoSettings(stride=stride), CPU, torch.float32)
     yield "vit_small_patch8_224, random weights", of_model(large)
     yield "noise", of_noise(bundled)
