@@ -9,7 +9,7 @@ setup(
     package_data={
         "zgs_ros.labeling": ["vocabularies/*.txt"],
         "zgs_ros.models": ["mini/*", "mini/*/*"],
-        "zgs_ros.web": ["page.html"],
+        "zgs_ros.tools.web": ["page.html"],
     },
     # The same places as in a ROS install space: found below the prefix of the environment.
     data_files=[

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from zgs_ros.benchmark.models import random_dino
+from zgs_ros.bench.models import random_dino
 from zgs_ros.config import DinoSettings, SegmenterSettings, make_settings
 from zgs_ros.evaluation import metrics
 from zgs_ros.evaluation.datasets.base import Sample

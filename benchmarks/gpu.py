@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zgs_ros.benchmark.measuring import WHOLE, camera_frames, describe_run, measure
-from zgs_ros.benchmark.models import make_bench
-from zgs_ros.benchmark.report import run_line
+from zgs_ros.bench.measuring import WHOLE, camera_frames, describe_run, measure
+from zgs_ros.bench.models import make_bench
+from zgs_ros.bench.report import run_line
 from zgs_ros.config import SegmenterSettings, make_settings
 
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 from chromium import chromium  # noqa: E402
 from dds_support import process  # noqa: E402
 
-from zgs_ros.dds.demo import COMMAND, DOMAINS  # noqa: E402
+from zgs_ros.tools.demo import COMMAND, DOMAINS  # noqa: E402
 
 WIDTH, HEIGHT = 1400, 1010
 TEXT, WANTED = "something with wheels", "truck"

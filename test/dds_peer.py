@@ -10,7 +10,7 @@ import time
 
 from dds_support import DOMAIN, HalvesSegmenter
 
-from zgs_ros.cli import command, node_settings
+from zgs_ros.cli.options import command, node_settings
 from zgs_ros.dds import peer
 from zgs_ros.dds.network import Network
 

@@ -17,10 +17,10 @@ from bag_support import CAMERA, TYPES, BrightAndDark
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
-from zgs_ros.bags import command
 from zgs_ros.bags.bag import BagError
-from zgs_ros.bags.command import BagRequest
 from zgs_ros.cli import app
+from zgs_ros.cli import label_bag as command
+from zgs_ros.cli.label_bag import BagRequest
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.depth import stamp_ns
@@ -245,7 +245,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import bag_support
-from zgs_ros.bags import command
+from zgs_ros.cli import label_bag as command
 from zgs_ros.config import NodeSettings, make_settings
 
 class Dies(bag_support.BrightAndDark):

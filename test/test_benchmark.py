@@ -20,12 +20,12 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch.nn import functional
 from typer.testing import CliRunner
 
-from zgs_ros.benchmark import literal
-from zgs_ros.benchmark.curves import Curve
-from zgs_ros.benchmark.given import tile_masks
-from zgs_ros.benchmark.measuring import camera_frames
-from zgs_ros.benchmark.models import Bench, make_bench, random_clip
-from zgs_ros.benchmark.probes import ProductRate, count_flops, flop_counter, time_stages
+from zgs_ros.bench import literal
+from zgs_ros.bench.curves import Curve
+from zgs_ros.bench.given import tile_masks
+from zgs_ros.bench.measuring import camera_frames
+from zgs_ros.bench.models import Bench, make_bench, random_clip
+from zgs_ros.bench.probes import ProductRate, count_flops, flop_counter, time_stages
 from zgs_ros.cli import app
 from zgs_ros.config import SegmenterSettings, make_settings
 

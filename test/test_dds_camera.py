@@ -13,11 +13,11 @@ import pytest
 from dds_support import DOMAIN, cli, process
 from PIL import Image as Pillow
 
-from zgs_ros.dds import camera, sources
-from zgs_ros.dds.camera import Camera, CameraOptions
+from zgs_ros.tools import camera, sources
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.sources import Picture, SourceError, SourceOptions, open_source, parse_size
+from zgs_ros.tools.camera import Camera, CameraOptions
+from zgs_ros.tools.sources import Picture, SourceError, SourceOptions, open_source, parse_size
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)

@@ -11,13 +11,13 @@ import pytest
 from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
 
 from zgs_ros.config import NodeSettings, make_settings
-from zgs_ros.dds.camera import Camera, CameraOptions
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, QosProfile
 from zgs_ros.dds.peer import Peer, PeerOptions
-from zgs_ros.dds.sources import Picture, SourceOptions
 from zgs_ros.streaming import diagnostics
 from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.tools.camera import Camera, CameraOptions
+from zgs_ros.tools.sources import Picture, SourceOptions
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)

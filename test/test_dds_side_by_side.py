@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from dds_support import DOMAIN, HalvesSegmenter
 
-from zgs_ros.cli import read_remappings
+from zgs_ros.cli.options import read_remappings
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, QosProfile

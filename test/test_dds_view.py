@@ -19,10 +19,10 @@ from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.peer import Peer, PeerOptions
-from zgs_ros.dds.view import Viewer, ViewOptions
 from zgs_ros.streaming import messages
-from zgs_ros.web.board import Board
-from zgs_ros.web.server import QueryFailed
+from zgs_ros.tools.view import Viewer, ViewOptions
+from zgs_ros.tools.web.board import Board
+from zgs_ros.tools.web.server import QueryFailed
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)

@@ -15,13 +15,13 @@ from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
 from PIL import Image as Pillow
 from rich.console import Console
 
-from zgs_ros.dds.following import NodeState
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
-from zgs_ros.dds.recording import Frame, Recorder
-from zgs_ros.dds.table import Display
-from zgs_ros.dds.watch import NoResult, WatchOptions, run
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.tools.following import NodeState
+from zgs_ros.tools.recording import Frame, Recorder
+from zgs_ros.tools.table import Display
+from zgs_ros.tools.watch import NoResult, WatchOptions, run
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -227,7 +227,7 @@ def test_the_command_fails_with_the_reason() -> None:
 
 
 def test_settings_that_do_not_exist_fail_the_command_before_models_are_loaded() -> None:
-    from zgs_ros.cli import node_settings
+    from zgs_ros.cli.options import node_settings
     from zgs_ros.config import SettingsError
 
     cases: list[tuple[Any, str]] = [
@@ -243,7 +243,7 @@ def test_settings_that_do_not_exist_fail_the_command_before_models_are_loaded() 
 
 
 def test_pairs_win_over_options_and_options_over_the_file(tmp_path: Path) -> None:
-    from zgs_ros.cli import node_settings
+    from zgs_ros.cli.options import node_settings
 
     file = tmp_path / "params.yaml"
     file.write_text(

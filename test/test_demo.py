@@ -28,8 +28,8 @@ needs_models = pytest.mark.skipif(
 STAND_IN = """
 import sys
 from pathlib import Path
-from zgs_ros.cli import command
-from zgs_ros.dds import demo
+from zgs_ros.cli.options import command
+from zgs_ros.tools import demo
 
 camera, node, viewer = (f"import sys, time; {code}" for code in sys.argv[2:5])
 commands = {"camera": camera, "run": node, "watch": viewer}

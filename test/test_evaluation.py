@@ -21,6 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from zgs_ros.cli import app
+from zgs_ros.cli.tables import print_table
 from zgs_ros.config import SegmenterSettings, SettingsError, make_settings
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.evaluation import ablation, run
@@ -40,7 +41,6 @@ from zgs_ros.evaluation.metrics import BACKGROUND, NONE, SIZES, VOID
 from zgs_ros.evaluation.report import write_reports
 from zgs_ros.evaluation.scoring import predicted_classes, score, summarise
 from zgs_ros.evaluation.tables import Table, ablation_table, comparison_table, to_markdown
-from zgs_ros.evaluation.terminal import print_table
 from zgs_ros.labeling.retrieval import RetrievalLabeler, embed_phrases
 from zgs_ros.merging import Description
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation

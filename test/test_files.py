@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 import zgs_ros
 from zgs_ros.cli import app
+from zgs_ros.cli import label_files as label_command
 from zgs_ros.config import NodeSettings, make_settings
-from zgs_ros.files import command as label_command
 from zgs_ros.files.images import BadImageFile, NoImages, decode_image, find_images
 from zgs_ros.files.labeling import LabelOptions, Outcome, State, label_files, settings_key
 from zgs_ros.files.results import is_result
@@ -588,7 +588,7 @@ SLOW_LABELLING = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from test_files import LeftAndRight
-from zgs_ros.files import command as label_command
+from zgs_ros.cli import label_files as label_command
 from zgs_ros.cli import app
 
 class Slow(LeftAndRight):

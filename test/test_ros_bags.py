@@ -16,8 +16,8 @@ from bag_support import CAMERA, BrightAndDark
 from ros_process import Process
 from ros_support import Ros
 
-from zgs_ros.bags import command
-from zgs_ros.bags.command import BagRequest
+from zgs_ros.cli import label_bag as command
+from zgs_ros.cli.label_bag import BagRequest
 from zgs_ros.config import NodeSettings, make_settings
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]

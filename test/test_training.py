@@ -14,10 +14,10 @@ import torch
 
 from zgs_ros.models.loading import sha256
 from zgs_ros.oversegmentation.features import DinoFeatures
-from zgs_ros.synthetic.pool import ScenePool
-from zgs_ros.synthetic.train import export
-from zgs_ros.synthetic.train_dense import DenseTrainer, DenseTraining
-from zgs_ros.synthetic.views import View, random_view, stack
+from zgs_ros.training.pool import ScenePool
+from zgs_ros.training.train import export
+from zgs_ros.training.train_dense import DenseTrainer, DenseTraining
+from zgs_ros.training.views import View, random_view, stack
 
 QUICK = DenseTraining(
     steps=120, batch=6, size=32, warmup=5, prototypes=16, rate=3e-3, teacher_momentum=0.95

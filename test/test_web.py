@@ -18,9 +18,9 @@ from chromium import Page, chromium
 
 from zgs_ros.drawing.palette import colour_of
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
-from zgs_ros.web import server as web_server
-from zgs_ros.web.board import KEPT_FRAMES, Board, Health, Picture
-from zgs_ros.web.server import AddressError, QueryFailed, ViewServer, is_own_host, read_query
+from zgs_ros.tools.web import server as web_server
+from zgs_ros.tools.web.board import KEPT_FRAMES, Board, Health, Picture
+from zgs_ros.tools.web.server import AddressError, QueryFailed, ViewServer, is_own_host, read_query
 
 Eventually = Callable[..., None]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"

@@ -1,0 +1,164 @@
+"""Models of real size without their weights: costs don't depend on what a network has learnt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import open_clip
+import timm
+import torch
+
+from zgs_ros.bench.given import GivenLabels, GivenSegmenter, random_units
+from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, SettingsError
+from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.labeling.labeler import load_labeler
+from zgs_ros.labeling.retrieval import RetrievalLabeler
+from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.models.loading import (
+    BUNDLED,
+    ModelError,
+    load_clip,
+    load_dino,
+    make_embedder,
+    resolve_device,
+    resolve_precision,
+)
+from zgs_ros.oversegmentation.features import DinoFeatures
+from zgs_ros.segmenter import Segmenter
+
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What is measured.
+
+    Attributes:
+        settings: All knobs.
+        segmenter: The whole pipeline.
+        dino: Its feature model.
+        clip: Its embedder.
+        device: Where they compute.
+        precision: In which arithmetic.
+        segments: Segments of every image, which are given; 0: those that the models find.
+    """
+
+    settings: SegmenterSettings
+    segmenter: Segmenter
+    dino: DinoFeatures
+    clip: ClipEmbedder
+    device: torch.device
+    precision: torch.dtype
+    segments: int
+
+    @property
+    def tower(self) -> ImageTower:
+        """The image tower of the embedder."""
+        return self.clip._tower
+
+    def with_settings(self, settings: SegmenterSettings) -> Bench:
+        """The same models under other settings of the steps between them."""
+        segmenter = _segmenter(settings, self.dino, self.clip, self.device, self.segments)
+        return replace(self, settings=settings, segmenter=segmenter)
+
+
+def make_bench(settings: SegmenterSettings, segments: int) -> Bench:
+    """Sets up models for measuring: bundled ones as they are, others randomly initialised.
+
+    Args:
+        settings: Labels must come by retrieval; captions have a benchmark of their own.
+        segments: Segments of every image, which are given; 0 takes those that the models find.
+
+    Raises:
+        SettingsError: If labels are captions.
+        ModelError: If there is no such model, or this machine lacks the device.
+        zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
+    """
+    if settings.labeling.method != "retrieval":
+        raise SettingsError(
+            f"labeling.method: {settings.labeling.method!r} is measured by benchmarks/captions.py; "
+            "here it must be retrieval"
+        )
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    dino = random_dino(settings.dino, device, precision)
+    clip = random_clip(settings.clip, device, precision)
+    segmenter = _segmenter(settings, dino, clip, device, segments)
+    return Bench(settings, segmenter, dino, clip, device, precision, segments)
+
+
+def _segmenter(
+    settings: SegmenterSettings,
+    dino: DinoFeatures,
+    clip: ClipEmbedder,
+    device: torch.device,
+    segments: int,
+) -> Segmenter:
+    if not segments and settings.clip.model in BUNDLED:
+        return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
+    phrases = load_vocabulary(settings.labeling.vocabulary, settings.labeling.extra_vocabulary)
+    texts = random_units(len(phrases), clip.dimensions)
+    labeler = RetrievalLabeler(phrases, texts, settings.labeling.alternatives)
+    if not segments:
+        return Segmenter(settings, dino, clip, labeler)
+    given = GivenLabels(labeler, segments, clip.dimensions)
+    return GivenSegmenter(settings, dino, clip, given, segments)
+
+
+def random_dino(
+    settings: DinoSettings, device: torch.device, precision: torch.dtype
+) -> DinoFeatures:
+    """The feature model, its weights random unless it is a bundled one.
+
+    Raises:
+        ModelError: If there is no such model or it is of an unusable kind.
+    """
+    if settings.model in BUNDLED:
+        return load_dino(settings, device, precision)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = timm.create_model(settings.model, pretrained=False, num_classes=0)
+        features = DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"dino.model {settings.model!r}: {error}") from error
+    return features.to(device=device, dtype=precision).eval()
+
+
+def random_clip(
+    settings: ClipSettings, device: torch.device, precision: torch.dtype
+) -> ClipEmbedder:
+    """The CLIP, its weights random unless it is a bundled one.
+
+    Raises:
+        ModelError: If there is no such model or it is of an unusable kind.
+    """
+    if settings.model in BUNDLED:
+        return load_clip(settings, device, precision)
+    known = open_clip.get_pretrained_cfg(settings.model, settings.pretrained) or {}
+    try:
+        with torch.random.fork_rng(devices=[]), _no_warnings():
+            torch.manual_seed(SEED)
+            model = open_clip.create_model(
+                settings.model, force_quick_gelu=bool(known.get("quick_gelu", False))
+            )
+        tokenizer = open_clip.get_tokenizer(settings.model)
+        space = f"{settings.model}/random"
+        return make_embedder(model, tokenizer, space, settings, device, precision)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"clip.model {settings.model!r}: {error}") from error
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without open_clip's warning that weights are random, which is what is wanted here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,48 @@
+"""``zgs models``: which weights are here, and fetching those that are not."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zgs_ros.cli.options import command
+
+app = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show every profile's models, and which are here already."""
+    with command():
+        from rich.console import Console
+        from rich.table import Table
+
+        from zgs_ros.config import PROFILES, SegmenterSettings, make_settings
+        from zgs_ros.models.loading import ModelError, pull
+
+        table = Table("profile", "DINO", "CLIP", "here")
+        for profile in PROFILES:
+            settings = make_settings(SegmenterSettings, {"profile": profile})
+            try:
+                pull(settings, download=False)
+                here = "yes"
+            except ModelError:
+                here = f"no: zgs models pull --profile {profile}"
+            table.add_row(profile, settings.dino.model, settings.clip.model, here)
+        Console().print(table)
+
+
+@app.command("pull")
+def pull_models(
+    profile: Annotated[str, typer.Option(help="paper, balanced, fast or mini.")] = "balanced",
+) -> None:
+    """Fetch a profile's weights beforehand, for a machine that will have no network."""
+    with command():
+        from rich.console import Console
+
+        from zgs_ros.config import SegmenterSettings, make_settings
+        from zgs_ros.models.loading import pull
+
+        for path in pull(make_settings(SegmenterSettings, {"profile": profile})):
+            Console().print(str(path), highlight=False, soft_wrap=True)

@@ -1,0 +1,40 @@
+"""Named sets of values for the model settings; what the user gives wins over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "dino.stride": 2,
+        "clustering.positions": 0,
+        "refinement.method": "crf",
+        "refinement.components": False,
+        "refinement.min_area": 0.0,
+        "labeling.method": "zerocap",
+    },
+    "balanced": {},
+    "fast": {
+        "dino.stride": 8,
+        "clustering.positions": 256,
+        "clip.model": "ViT-B-16",
+    },
+    "mini": {
+        "dino.model": "zgs-mini-dino",
+        "dino.short_side": 168,
+        "dino.stride": 8,
+        "clustering.positions": 0,
+        "clustering.threshold": 0.92,
+        "clip.model": "zgs-mini-clip",
+        "clip.pretrained": "bundled",
+        "clip.masked_blocks": 1,
+        "clip.sigma": 1.0,
+        "labeling.vocabulary": "synthetic",
+        "refinement.temperature": 0.1,
+        "refinement.radius": 16,
+        "refinement.min_component": 0.004,
+        "merging.threshold": 0.65,
+        "merging.greedy": True,
+    },
+}
+"""What each profile sets, by dotted path; everything else keeps the default of its field."""

@@ -1,0 +1,161 @@
+"""A camera: publishes pictures from any source as ROS images, without ROS."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import Node, Publisher
+from zgs_ros.streaming import messages
+from zgs_ros.tools.sources import Picture, SourceOptions, open_source
+
+LOOK_SECONDS = 5.0
+JPEG_QUALITY = 90
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """How a camera appears on the network.
+
+    Attributes:
+        network: The network to join.
+        source: See `zgs_ros.tools.sources.open_source`.
+        reading: How the source is read.
+        topic: Image topic; camera_info and depth/image_raw are published beside it.
+        rate: Pictures per second.
+        frame_id: Frame of the headers.
+        transport: ``raw`` (sensor_msgs/Image) or ``compressed`` (JPEG, on ``TOPIC/compressed``).
+        name: Node name.
+        distro: ROS distribution of the other nodes, by default ROS_DISTRO.
+    """
+
+    network: Network
+    source: str = "synthetic"
+    reading: SourceOptions = field(default_factory=SourceOptions)
+    topic: str = "/camera/image_raw"
+    rate: float = 10.0
+    frame_id: str = "camera"
+    transport: str = "raw"
+    name: str = "camera"
+    distro: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1000:
+            raise ValueError(f"rate {self.rate:g} Hz must be in 0 < rate <= 1000")
+        if self.transport not in ("raw", "compressed"):
+            raise ValueError(f"transport {self.transport!r} must be raw or compressed")
+
+
+class Camera:
+    """The publishers of one camera.
+
+    Args:
+        node: Node that the camera belongs to.
+        options: How it appears.
+    """
+
+    def __init__(self, node: Node, options: CameraOptions) -> None:
+        self._node = node
+        self._options = options
+        compressed = options.transport == "compressed"
+        topic = node.resolve(options.topic)
+        self.images: Publisher = node.create_publisher(
+            f"{topic}/compressed" if compressed else topic,
+            f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}",
+        )
+        base = topic.rsplit("/", 1)[0]
+        self._info = node.create_publisher(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo")
+        self._depth = (
+            node.create_publisher(f"{base}/depth/image_raw", "sensor_msgs/msg/Image")
+            if options.reading.depth
+            else None
+        )
+
+    def publish(self, picture: Picture, stamp_ns: int) -> None:
+        """Publishes a picture with everything that belongs to it, under one header."""
+        types = self._node.types
+        header = messages.header(types, stamp_ns, self._options.frame_id)
+        if self._depth and picture.depth is not None:
+            self._depth.publish(messages.depth_image(types, header, picture.depth))
+        self._info.publish(self._camera_info(header, picture))
+        if self._options.transport == "compressed":
+            image = messages.jpeg_image(types, header, picture.rgb, JPEG_QUALITY)
+        else:
+            image = messages.rgb_image(types, header, picture.rgb)
+        self.images.publish(image)
+
+    def _camera_info(self, header: Any, picture: Picture) -> Any:
+        height, width = picture.rgb.shape[:2]
+        create = self._node.types.create
+        # A zero matrix says "not calibrated", as in ROS.
+        matrix = np.zeros((3, 3)) if picture.intrinsics is None else picture.intrinsics
+        return create(
+            "sensor_msgs/msg/CameraInfo",
+            header=header,
+            height=height,
+            width=width,
+            distortion_model="plumb_bob",
+            d=np.zeros(5),
+            k=matrix.reshape(9),
+            r=np.eye(3).reshape(9),
+            p=np.hstack([matrix, np.zeros((3, 1))]).reshape(12),
+            binning_x=0,
+            binning_y=0,
+            roi=create(
+                "sensor_msgs/msg/RegionOfInterest",
+                x_offset=0,
+                y_offset=0,
+                height=0,
+                width=0,
+                do_rectify=False,
+            ),
+        )
+
+
+def run(options: CameraOptions) -> None:
+    """Publishes until the source ends.
+
+    Raises:
+        zgs_ros.tools.sources.SourceError: If the source can't be read.
+        ValueError: If an option is not possible.
+        zgs_ros.dds.raw.DdsError: If the network can't be joined.
+    """
+    pictures = open_source(options.source, options.reading)
+    with Node(options.name, network=options.network, distro=options.distro) as node:
+        camera = Camera(node, options)
+        logger.info(
+            "%s -> %s at %g Hz on domain %d",
+            options.source,
+            camera.images.topic,
+            options.rate,
+            options.network.domain,
+        )
+        published, listeners, next_look = 0, -1, 0.0
+        try:
+            for picture in _paced(pictures, options.rate):
+                camera.publish(picture, time.time_ns())
+                published += 1
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + LOOK_SECONDS
+                    before, listeners = listeners, camera.images.subscription_count()
+                    if listeners != before:
+                        logger.info("%d subscribed", listeners)
+        finally:
+            logger.info("stopped after %d pictures", published)
+
+
+def _paced(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
+    """Hands pictures out at a rate; where one comes late, those behind it don't hurry."""
+    due = time.monotonic()
+    for picture in pictures:
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield picture
+        due = max(due + 1.0 / rate, time.monotonic())
