@@ -292,7 +292,7 @@ class SegmenterSettings(_Section):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         description="auto, cpu, cuda, cuda:N or mps.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

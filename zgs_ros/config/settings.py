@@ -16,6 +16,12 @@ from zgs_ros.config.schema import LIVE, SegmenterSettings
 
 S = TypeVar("S", bound=SegmenterSettings)
 
+LONGEST_SHOWN = 100
+"""Characters of a wrong value or name that an error repeats at most."""
+
+MOST_SHOWN = 5
+"""Unknown settings that an error names at most."""
+
 
 class SettingsError(ValueError):
     """A setting that is unknown or impossible; the message names it and lists what is allowed."""
@@ -72,10 +78,13 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     """
     given = flatten(values)
     infos = dict(_fields(schema))
-    problems = [_unknown_key(path, infos) for path in given if path not in infos]
+    problems = _unknown_keys([path for path in given if path not in infos], infos)
     profile = given.get("profile", schema.model_fields["profile"].default)
-    if profile not in PROFILES:
-        problems.append(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
+    if not isinstance(profile, str) or profile not in PROFILES:
+        problems.append(f"profile: {shown(profile)} is not one of {', '.join(PROFILES)}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    problems = [problem for path in given if (problem := _wrong_type(path, given[path], infos))]
     if problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -103,6 +112,12 @@ def flatten(values: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def shown(value: Any) -> str:
+    """A value or name as a line of text shows it: quoted, and not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,10 +167,28 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
     )
 
 
-def _unknown_key(path: str, infos: Mapping[str, FieldInfo]) -> str:
-    near = difflib.get_close_matches(path, infos, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown setting {path!r}; {hint}allowed: {', '.join(infos)}"
+def _unknown_keys(paths: list[str], infos: Mapping[str, FieldInfo]) -> list[str]:
+    problems = []
+    for path in paths[:MOST_SHOWN]:
+        near = difflib.get_close_matches(path[:LONGEST_SHOWN], infos, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        problems.append(f"unknown setting {shown(path)}{hint}")
+    if len(paths) > MOST_SHOWN:
+        problems.append(f"and {len(paths) - MOST_SHOWN} other unknown ones")
+    if problems:
+        problems.append(f"allowed: {', '.join(infos)}")
+    return problems
+
+
+def _wrong_type(path: str, value: Any, infos: Mapping[str, FieldInfo]) -> str:
+    """What is wrong with a value that pydantic would take for a number or a truth value."""
+    kind = _describe(path, infos[path], None).kind
+    if kind not in (bool, int, float):
+        return ""
+    if isinstance(value, bool) == (kind is bool) and not isinstance(value, str):
+        return ""
+    wanted = "true or false" if kind is bool else "a number"
+    return f"{path}: must be {wanted}, got {shown(value)}"
 
 
 def _problems(
@@ -169,7 +202,7 @@ def _problems(
         value = given.get(path, problem["input"])
         text = problem["msg"].removeprefix("Value error, ")
         allowed = _allowed(_describe(path, infos[path], value)) if path else ""
-        yield f"{path or '.'.join(names)}: {text}, got {value!r}{f' (allowed: {allowed})' if allowed else ''}"
+        yield f"{path or '.'.join(names)}: {text}, got {shown(value)}{f' (allowed: {allowed})' if allowed else ''}"
 
 
 def _allowed(setting: Setting) -> str:
