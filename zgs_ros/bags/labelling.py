@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.bags.bag import Recorded, Storage
-from zgs_ros.bags.journal import Journal
+from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.topics import Camera
 from zgs_ros.bags.writing import BagWriter, NoPublisher
 from zgs_ros.config import NodeSettings
@@ -114,7 +114,7 @@ class BagLabelling:
         plan: Plan,
         settings: NodeSettings,
         types: MessageTypes,
-        journal: Journal,
+        journal: SegmentationJournal,
         writer: BagWriter,
         load: Callable[[], SegmentsImages],
     ) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from zgs_ros.config.profiles import PROFILES
-from zgs_ros.config.schema import LIVE, SegmenterSettings
+from zgs_ros.config.schema import SegmenterSettings
 
 S = TypeVar("S", bound=SegmenterSettings)
 
@@ -41,6 +41,7 @@ class Setting:
         exclusive_minimum: Whether `minimum` itself is not allowed.
         choices: Allowed texts, empty when any text is allowed.
         live: Whether a running node can change it.
+        operation: Whether it changes no result, see `zgs_ros.config.schema.OPERATION`.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Setting:
     exclusive_minimum: bool
     choices: tuple[str, ...]
     live: bool
+    operation: bool
 
 
 def list_settings(schema: type[SegmenterSettings], profile: str = "balanced") -> list[Setting]:
@@ -153,6 +155,7 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
             minimum, exclusive = bound.gt, True
         elif isinstance(bound, annotated_types.Le):
             maximum = bound.le
+    marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     assert isinstance(kind, type), f"{path}: settings are bool, int, float, str or tuple"
     return Setting(
         path=path,
@@ -163,7 +166,8 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
         maximum=maximum,
         exclusive_minimum=exclusive,
         choices=choices,
-        live=info.json_schema_extra == LIVE,
+        live="live" in marks,
+        operation="operation" in marks,
     )
 
 

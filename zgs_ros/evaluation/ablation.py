@@ -16,7 +16,7 @@ from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, Mode
 from zgs_ros.evaluation import run
 from zgs_ros.evaluation.datasets.base import Dataset, DatasetError, Sample
-from zgs_ros.evaluation.journal import Journal
+from zgs_ros.evaluation.evaluation_journal import EvaluationJournal
 from zgs_ros.evaluation.mapping import (
     REFERENCE_ENCODER,
     LabelMapper,
@@ -120,7 +120,7 @@ def ablate_embedding(
         and not key.startswith(("dino.", "clustering.", "refinement.", "merging."))
     }
     identity["variants"] = [variant.name for variant in chosen]
-    journal = Journal(folder, AblationRecord, identity, fresh)
+    journal = EvaluationJournal(folder, AblationRecord, identity, fresh)
     skipped = list(dataset.missing)
     todo = [name for name in dataset.names if name not in journal.records]
     if todo:

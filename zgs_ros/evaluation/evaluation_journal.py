@@ -17,7 +17,7 @@ class JournalError(ValueError):
 R = TypeVar("R", bound=BaseModel)
 
 
-class Journal(Generic[R]):
+class EvaluationJournal(Generic[R]):
     """One record a line, in a folder that remembers what the records belong to.
 
     Args:
