@@ -122,7 +122,7 @@ def ablate_embedding(
     identity["variants"] = [variant.name for variant in chosen]
     journal = EvaluationJournal(folder, AblationRecord, identity, fresh)
     skipped = list(dataset.missing)
-    todo = [name for name in dataset.names if name not in journal.records]
+    todo = [name for name in dataset.names if name not in journal.entries]
     if todo:
         if mapping == "tt":
             encode = load_sentence_encoder(sentence_model)
@@ -138,7 +138,7 @@ def ablate_embedding(
                 skipped.append(str(error))
                 continue
             journal.add(_label_sample(embedders, labeler, mapper, sample))
-    records = [journal.records[name] for name in dataset.names if name in journal.records]
+    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
     results = {
         "identity": identity,
         "images": len(records),

@@ -86,12 +86,12 @@ def evaluate(
     """
     identity = run_identity(dataset, settings, mapping, sentence_model)
     journal = EvaluationJournal(folder, Record, identity, fresh)
-    open_names = [name for name in dataset.names if name not in journal.records]
+    open_names = [name for name in dataset.names if name not in journal.entries]
     skipped = list(dataset.missing)
     if open_names:
         names = track(open_names, "evaluating")
         skipped += _process(dataset, settings, names, journal, mapping, sentence_model)
-    records = [journal.records[name] for name in dataset.names if name in journal.records]
+    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
     results = {
         "identity": identity,
         "skipped": skipped,
