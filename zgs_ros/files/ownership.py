@@ -98,8 +98,11 @@ def _beginning(path: Path, length: int) -> bytes:
         descriptor = os.open(path, flags)
     except (OSError, ValueError):
         return b""
-    with open(descriptor, "rb") as file:
-        return file.read(length) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, length) if is_regular else b""
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:
