@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 MARK = "made by zgs_ros"
 """Stands in every file that is written."""
@@ -26,9 +27,6 @@ _PNG_HEAD = 33
 
 _TEXT = b"tEXt" + b"Software\0" + MARK.encode()
 _PNG_MARK = (len(_TEXT) - 4).to_bytes(4, "big") + _TEXT + zlib.crc32(_TEXT).to_bytes(4, "big")
-_COMMENT = MARK.encode()
-_JPEG_START = b"\xff\xd8"
-_JPEG_MARK = b"\xff\xfe" + (len(_COMMENT) + 2).to_bytes(2, "big") + _COMMENT
 _LONGEST_COMMAND = 200
 
 
@@ -63,20 +61,29 @@ def is_own_text(path: Path) -> bool:
     return MARK.encode() in _beginning(path, 200).split(b"\n")[0]
 
 
+def open_log(path: Path) -> BinaryIO:
+    """A file to write lines to, which begins with one that says who wrote it.
+
+    Raises:
+        FileExistsError: If there is something that this program has not written.
+        OSError: If it can't be written.
+    """
+    if os.path.lexists(path) and not is_own_text(path):
+        raise FileExistsError(f"{path}: is there, and not written by this program; move it away")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = open(os.open(path, flags, 0o666), "wb", buffering=0)  # noqa: SIM115  # the caller's
+    file.write(f"log {MARK}\n".encode())
+    return file
+
+
 def marked_png(data: bytes) -> bytes:
     """A PNG file's content with a text that says who wrote it."""
     return data[:_PNG_HEAD] + _PNG_MARK + data[_PNG_HEAD:]
 
 
-def marked_jpeg(data: bytes) -> bytes:
-    """A JPEG file's content with a comment that says who wrote it."""
-    return _JPEG_START + _JPEG_MARK + data.removeprefix(_JPEG_START)
-
-
-def is_own_picture(path: Path) -> bool:
-    """Whether a file is what `marked_png` or `marked_jpeg` made; not through a link."""
-    head = _beginning(path, _PNG_HEAD + len(_PNG_MARK))
-    return head.endswith(_PNG_MARK) or head.startswith(_JPEG_START + _JPEG_MARK)
+def is_own_png(path: Path) -> bool:
+    """Whether a file is what `marked_png` made; not through a link."""
+    return _beginning(path, _PNG_HEAD + len(_PNG_MARK)).endswith(_PNG_MARK)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.files.images import ImageFile
-from zgs_ros.files.ownership import is_own_picture, marked_png, sole_writer, write_whole
+from zgs_ros.files.ownership import is_own_png, marked_png, sole_writer, write_whole
 
 OVERLAY, LABELS, DESCRIPTION = ".overlay.png", ".labels.png", ".json"
 """Endings of the three files that are written for an image."""
@@ -152,7 +152,7 @@ class ResultsFolder:
             return taken
         output = self._path / name
         pictures = [_with_ending(output, ending) for ending in (OVERLAY, LABELS)]
-        if any(os.path.lexists(path) and not is_own_picture(path) for path in pictures):
+        if any(os.path.lexists(path) and not is_own_png(path) for path in pictures):
             return _FOREIGN
         path = _with_ending(output, DESCRIPTION)
         if not os.path.lexists(path):
