@@ -84,6 +84,7 @@ def node_parameters(
         make_settings,
         read_parameters,
         read_value,
+        shown,
         without_ros_parameters,
     )
 
@@ -92,11 +93,13 @@ def node_parameters(
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise SettingsError(f"--set needs KEY=VALUE, for example clip.sigma=2, got {pair!r}")
+            raise SettingsError(
+                f"--set needs KEY=VALUE, for example clip.sigma=2, got {shown(pair)}"
+            )
         try:
             values[key.strip()] = read_value(text)
         except SettingsError as error:
-            raise SettingsError(f"--set {key}: {error}") from None
+            raise SettingsError(f"--set {shown(pair)}: the value {error}") from None
     is_simulated = values.get("use_sim_time", False)
     try:
         if not isinstance(is_simulated, bool):

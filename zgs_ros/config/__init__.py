@@ -37,6 +37,7 @@ from zgs_ros.config.settings import (
     flatten,
     list_settings,
     make_settings,
+    shown,
 )
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "make_settings",
     "read_parameters",
     "read_value",
+    "shown",
     "without_ros_parameters",
 ]

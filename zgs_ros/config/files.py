@@ -110,7 +110,7 @@ def read_value(text: str) -> Any:
     """
     value = read_yaml(text.encode("utf-8", "surrogatepass"))
     if value is None:
-        raise SettingsError("there is no value; '' is an empty text")
+        raise SettingsError("is missing; '' is an empty text")
     return _merge(value) if isinstance(value, Mapping) else value
 
 

@@ -48,12 +48,18 @@ def read_yaml(data: bytes) -> Any:
         raise SettingsError(f"has more than the {MAX_BYTES:,} bytes that settings need")
     try:
         return _Builder().build(yaml.parse(data, Loader=_Loader))
+    except _Refused as error:
+        raise SettingsError(f"is not YAML as ROS 2 takes it: {error}") from None
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         raise SettingsError(f"is not valid YAML: {where}{error.problem or error.context}") from None
     except (yaml.YAMLError, UnicodeError) as error:
         raise SettingsError(f"is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class _Refused(ValueError):
+    """What is YAML, but not what rcl reads."""
 
 
 class _Builder:
@@ -68,8 +74,8 @@ class _Builder:
         for event in events:
             line = event.start_mark.line + 1
             if isinstance(event, yaml.AliasEvent):
-                raise SettingsError(
-                    f"line {line}: the alias {shown(event.anchor)}: ROS 2 has none in parameters; write it out"
+                raise _Refused(
+                    f"line {line}: the alias {shown(event.anchor)}; write out what it stands for"
                 )
             if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
                 self._begin(event, line)
@@ -93,11 +99,11 @@ class _Builder:
 
     def _begin(self, event: yaml.Event, line: int) -> None:
         if self._is_key():
-            raise SettingsError(f"line {line}: a key must be a text")
+            raise _Refused(f"line {line}: a key must be a text")
         if self._kinds and self._kinds[-1] is yaml.SequenceStartEvent:
-            raise SettingsError(f"line {line}: a list holds neither lists nor mappings")
+            raise _Refused(f"line {line}: a list holds neither lists nor mappings")
         if len(self._kinds) == MAX_DEPTH:
-            raise SettingsError(f"line {line}: is nested more than {MAX_DEPTH} deep")
+            raise _Refused(f"line {line}: is nested more than {MAX_DEPTH} deep")
         self._kinds.append(type(event))
         self._open.append([])
 
@@ -107,9 +113,9 @@ class _Builder:
             return
         held = self._open[-1]
         if self._is_key() and not value:
-            raise SettingsError(f"line {line}: there is no key")
+            raise _Refused(f"line {line}: there is no key")
         if self._kinds[-1] is yaml.SequenceStartEvent and held and type(held[0]) is not type(value):
-            raise SettingsError(
+            raise _Refused(
                 f"line {line}: a list holds values of one type, got {shown(held[0])} and "
                 f"{shown(value)}"
             )
@@ -122,7 +128,7 @@ def _scalar(event: yaml.ScalarEvent, line: int) -> bool | int | float | str:
     if event.style in ("'", '"'):
         return text
     if not text:
-        raise SettingsError(f"line {line}: there is no value; '' is an empty text")
+        raise _Refused(f"line {line}: there is no value; '' is an empty text")
     if event.tag == _STRING_TAG:
         return text
     if text in _TRUE or text in _FALSE:
