@@ -87,7 +87,7 @@ class HalvesSegmenter:
 
 def cli(*arguments: object) -> list[str]:
     """Command line of `zgs` on the test's domain."""
-    command = [sys.executable, "-m", "zgs_ros.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "zgs_ros", *map(str, arguments)]
     return [*command, "--local", "--domain", str(DOMAIN)]
 
 

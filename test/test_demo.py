@@ -156,7 +156,7 @@ def test_no_process_is_left_when_the_demo_is_killed(tmp_path: Path, eventually: 
 @pytest.mark.slow
 @needs_models
 def test_the_demo_shows_the_product_at_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "zgs_ros.cli", "demo", "--frames", "5", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "zgs_ros", "demo", "--frames", "5", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "segments.jsonl").read_text().splitlines()]

@@ -6,12 +6,16 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
+
+SAME_SECONDS = 1.0
+"""Signals within this time are one wish."""
 
 
 def configure_logging() -> None:
@@ -31,25 +35,47 @@ def configure_logging() -> None:
     logging.getLogger("zgs_ros").setLevel(logging.INFO)
 
 
+class _Interruption(KeyboardInterrupt):
+    """Unlike what it derives from, Python does not end a process by SIGINT because code in a text
+    (a dataclass is made from one) was left by it."""
+
+
 @contextmanager
 def until_interrupted() -> Iterator[None]:
     """Runs the body until it ends or SIGINT or SIGTERM comes, which end it as if it had returned.
 
-    The body's ``finally`` blocks and context managers run; a second signal ends the process at once.
+    The body's ``finally`` blocks and context managers run; a second signal ends the process at once,
+    unless it comes so soon that it is the same one: `ros2 launch` may send it again.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
+        came = time.monotonic()
+
+        def insist(number: int, _: FrameType | None) -> None:
+            if time.monotonic() - came > SAME_SECONDS:
+                os._exit(128 + number)
+
         for name in handlers:
-            signal.signal(name, lambda number, _: os._exit(128 + number))
-        raise KeyboardInterrupt
+            signal.signal(name, insist)
+        raise _Interruption
 
     handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    for name in handlers:
-        signal.signal(name, interrupt)
     try:
+        for name in handlers:
+            signal.signal(name, interrupt)
         yield
-    except KeyboardInterrupt:
-        pass
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
     finally:
         for name, handler in handlers.items():
             signal.signal(name, handler)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or what a library made of one."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
