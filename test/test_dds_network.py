@@ -115,7 +115,7 @@ def test_interfaces_in_a_configuration_file_are_not_named_twice(tmp_path: Path) 
             user_config=f"<CycloneDDS><Domain><General>{LOOPBACK}</General></Domain></CycloneDDS>",
         ),
     ],
-    ids=str,
+    ids=["127.0.0.1", "LOCALHOST", "peers", "OFF", "SYSTEM_DEFAULT"],  # without the run's domain
 )
 def test_every_configuration_is_understood(network: Network) -> None:
     with Node("node", network=network):

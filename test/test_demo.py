@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Pillow
 
 import zgs_ros
+from zgs_ros.tools.processes import dies_with_parent
 
 Eventually = Callable[..., None]
 MINI = Path(zgs_ros.__file__).parent / "models" / "mini"
@@ -52,6 +53,7 @@ def start(out: Path, camera: str, node: str, viewer: str) -> subprocess.Popen[st
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=dies_with_parent(),
     )
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from zgs_ros.tools.processes import dies_with_parent
+
 ROOT = Path(__file__).parents[1]
 Eventually = Callable[..., None]
 
@@ -27,6 +29,7 @@ def zgs(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=dies_with_parent(),
     ) as process:
         try:
             yield process
