@@ -109,8 +109,8 @@ def test_a_second_demo_goes_to_the_same_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "camera", "node"),
     [
-        ("node", STAY, "print('no such model'); sys.exit(3)"),
-        ("camera", "print('no such model'); sys.exit(3)", STAY),
+        ("node", STAY, "time.sleep(2); print('no such model'); sys.exit(3)"),
+        ("camera", "time.sleep(2); print('no such model'); sys.exit(3)", STAY),
     ],
 )
 def test_a_process_that_ends_early_fails_the_demo_with_the_end_of_its_log(
