@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.config import NodeSettings
+from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
 PEER = Path(__file__).with_name("dds_peer.py")
@@ -43,6 +45,33 @@ def claim_domain() -> int:
 
 _locks = ExitStack()
 DOMAIN = claim_domain()
+
+
+class Peer:
+    """The node on the network, configured and active, in this process.
+
+    Args:
+        segmenter: What it has for models.
+        settings: Of the node.
+        options: Its place in the graph.
+    """
+
+    def __init__(self, segmenter: Any, settings: NodeSettings, options: PeerOptions) -> None:
+        self._open = ExitStack()
+        opened = open_peer(settings, options, lambda settings: segmenter)
+        self.port, self.node = self._open.enter_context(opened)
+        self.node.configure()
+        self.node.activate()
+        self.stream = self.node._loaded.stream
+
+    @property
+    def image_topics(self) -> list[str]:
+        """Full names of the topics that images come from."""
+        return [camera.image.topic for camera in self.node.cameras]
+
+    def close(self) -> None:
+        """Leaves the graph."""
+        self._open.close()
 
 
 class HalvesSegmenter:

@@ -23,8 +23,7 @@ from zgs_ros.cli import label_bag as command
 from zgs_ros.cli.label_bag import BagRequest
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.depth import stamp_ns
-from zgs_ros.streaming.messages import parse_segment_array
+from zgs_ros.streaming.messages import parse_segment_array, stamp_ns
 
 SEGMENTS, OVERLAY = "/zgs/segments", "/zgs/overlay/compressed"
 

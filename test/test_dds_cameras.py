@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, peer, process
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import diagnostics
-from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.streaming.messages import stamp_ns
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools.camera import Camera, CameraOptions
 from zgs_ros.tools.sources import Picture, SourceOptions
 
@@ -83,7 +84,7 @@ class Robot:
         got.clear()
 
         def arrived() -> bool:
-            self.peer.publish_diagnostics()  # again: the first may come before the connection
+            self.peer.node.look()  # again: the first may come before the connection
             time.sleep(0.05)
             return bool(got)
 
@@ -160,7 +161,7 @@ def test_missing_depth_is_a_warning_until_it_comes_back(
     status = robot.status(seen, eventually)["zgs: stream"]
     assert (status.level, "depth" in status.message) == (diagnostics.OK, False)
     values = {pair.key: pair.value for pair in status.values}
-    assert (values["depth: missing"], values["depth: used"]) == ("1", "1")
+    assert (values["depth: no depth image"], values["depth: used"]) == ("1", "1")
     assert int(values["memory [MB]"]) > 10
 
 

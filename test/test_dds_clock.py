@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from dds_support import DOMAIN, HalvesSegmenter
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.streaming.messages import stamp_ns
+from zgs_ros.streaming.port import QosProfile
 
 NETWORK = Network(DOMAIN, loopback_only=True)
 START = 1_700_000_000.0

@@ -17,9 +17,10 @@ import pytest
 from dds_support import DOMAIN, cli, process
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node
 from zgs_ros.dds.raw import DdsError
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.port import QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -138,7 +139,8 @@ def test_the_graph_lists_nodes_and_their_endpoints(
 
     from zgs_ros.dds import raw
 
-    qos = QosProfile(depth=100, transient_local=True).to_dds(other.types.type_hash(kind))
+    wanted = QosProfile(depth=100, transient_local=True)
+    qos = raw.endpoint_qos(wanted, other.types.type_hash(kind))
     reader = DataReader(other._participant, topic, qos=qos)
 
     def latest() -> Any:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, interrupt, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, interrupt, peer, process
 from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions, status
 from zgs_ros.streaming import diagnostics, messages
+from zgs_ros.streaming.port import QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -171,7 +172,7 @@ def test_nothing_is_computed_while_nobody_listens(
     robot.camera.publish(robot.image())
     eventually(lambda: robot.counts.dropped == {"nobody subscribed": 1}, "the frame dropped")
     assert robot.worked == 0
-    assert "resting, nobody subscribes" in robot.peer.status()
+    assert "resting, nobody subscribes" in status(robot.peer.node)
 
 
 def test_jpeg_input_gives_the_same_segments(
@@ -250,7 +251,7 @@ def test_diagnostics_tell_the_state(
     )
 
     def values() -> dict[str, str]:
-        robot.peer.publish_diagnostics()
+        robot.peer.node.look()
         time.sleep(0.05)
         return {pair.key: pair.value for pair in got[-1].status[0].values} if got else {}
 
@@ -278,7 +279,7 @@ def test_diagnostics_have_every_number(
     def values() -> dict[str, str]:
         now = messages.header(robot.node.types, time.time_ns(), "camera")
         robot.camera.publish(robot.image(header=now, encoding=next(encodings)))
-        robot.peer.publish_diagnostics()
+        robot.peer.node.look()
         time.sleep(0.05)
         return {pair.key: pair.value for pair in got[-1].status[0].values} if got else {}
 
@@ -298,7 +299,7 @@ def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventua
     options = PeerOptions(NETWORK, "image", name="eye", namespace="/front")
     peer = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), options)
     try:
-        assert peer.node.full_name == "/front/eye"
+        assert peer.port.full_name == "/front/eye"
         assert peer.image_topics == ["/front/image"]
         assert peer._outputs._cameras[""].segments.topic == "/front/eye/segments"
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, peer, process
 from PIL import Image as Pillow
 from rich.console import Console
 
@@ -173,10 +173,10 @@ def test_the_node_may_be_given_another_time_to_come_up() -> None:
 
 def test_a_node_without_a_camera_is_told(eventually: Eventually) -> None:
     from zgs_ros.config import NodeSettings, make_settings
-    from zgs_ros.dds.peer import Peer, PeerOptions
+    from zgs_ros.dds.peer import PeerOptions
 
     running = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), PeerOptions(NETWORK))
-    publish = running.publish_diagnostics
+    publish = running.node.look
     try:
         with Node("noise", network=NETWORK):
             import threading

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class LeftAndRight:
 
     def __init__(self) -> None:
         self.seen = 0
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [self.segment(image) for image in images]
 
     def segment(self, image: NDArray[np.uint8]) -> Segmentation:
         self.seen += 1

@@ -15,12 +15,12 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsSubscription,
 )
 from cyclonedds.domain import DomainParticipant
-from dds_support import DOMAIN, HalvesSegmenter
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming.interface import Endpoint, endpoints
 
 ROOT = Path(__file__).parents[1]
@@ -49,16 +49,16 @@ def described(endpoint: Endpoint) -> Iterator[tuple[str, str, str]]:
     name = endpoint.name.replace("~", "/zgs")
     name = name if name.startswith("/") else f"/{name}"
     if endpoint.direction == "service":
-        yield "in", f"rq{name}Request", endpoint.kind
-        yield "out", f"rr{name}Reply", endpoint.kind
+        yield "in", f"rq{name}Request", endpoint.type_name
+        yield "out", f"rr{name}Reply", endpoint.type_name
     else:
-        yield endpoint.direction, f"rt{name}", endpoint.kind
+        yield endpoint.direction, f"rt{name}", endpoint.type_name
 
 
 def discovered(participant: DomainParticipant, peer: Peer) -> set[tuple[str, str, str]]:
     """The same of what another participant sees of a peer."""
     kinds = {"out": BuiltinTopicDcpsPublication, "in": BuiltinTopicDcpsSubscription}
-    mine = peer.node._participant.guid
+    mine = peer.port._participant.guid
     return {
         (direction, found.topic_name, ros_type(found.type_name))
         for direction, kind in kinds.items()

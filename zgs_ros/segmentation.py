@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,3 +183,29 @@ def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
     if embeddings:
         entry["embedding"] = [float(value) for value in segment.embedding]
     return entry
+
+
+class ImageSegmenter(Protocol):
+    """What everything around the models asks of them; `zgs_ros.segmenter.Segmenter` is one."""
+
+    @property
+    def model(self) -> str:
+        """Name of the embedding space."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for example ``"cuda:0"``."""
+        ...
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> Sequence[Segmentation]:
+        """Segments RGB images (height, width, 3), which may be read-only."""
+        ...
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
+        ...
+
+    def close(self) -> None:
+        """Frees the models."""
+        ...

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zgs_ros.cli.options import BAGS, command, node_settings, split
+from zgs_ros.streaming.outputs import OUTPUT_NAMES
 
 
 def label(
@@ -63,9 +64,8 @@ def label(
         list[str] | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="What to write, as the node's topics are called: segments, label_image, overlay, "
-            "overlay/compressed, markers, detections, detections_3d; by default "
-            "segments,overlay/compressed, and what the settings ask for.",
+            help=f"What to write, as the node's topics are called: {', '.join(OUTPUT_NAMES)}; by "
+            "default segments,overlay/compressed, and what the settings ask for.",
             rich_help_panel=BAGS,
         ),
     ] = None,

@@ -13,9 +13,9 @@ from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
 from zgs_ros.config import NodeSettings, SegmenterSettings
 from zgs_ros.files.images import ImageFile, NoImages, find_images
 from zgs_ros.files.labeling import (
+    ImageSegmenter,
     LabelOptions,
     Outcome,
-    SegmentsImages,
     State,
     label_files,
     settings_key,
@@ -84,7 +84,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
     return code or (FAILED if unlisted else 0)
 
 
-def load_segmenter(settings: SegmenterSettings) -> SegmentsImages:
+def load_segmenter(settings: SegmenterSettings) -> ImageSegmenter:
     """Loads the models, only when an image needs them: torch alone takes seconds to import."""
     from zgs_ros import segmenter
 
@@ -107,7 +107,7 @@ def _label(
     interrupt = Interrupt(console)
     outcomes: list[Outcome] = []
 
-    def load() -> SegmentsImages:
+    def load() -> ImageSegmenter:
         progress.update(task, description="loading models")
         with interrupt.at_once():
             return load_segmenter(settings)

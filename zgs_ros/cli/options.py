@@ -60,6 +60,7 @@ def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) 
         load_settings,
         make_settings,
     )
+    from zgs_ros.streaming.interface import check_cameras
 
     values = flag_values(flags)
     for pair in pairs:
@@ -70,11 +71,13 @@ def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) 
             values[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise SettingsError(f"--set {pair!r}: the value is not valid YAML: {error}") from None
-    return (
+    settings = (
         load_settings(NodeSettings, params, **values)
         if params
         else make_settings(NodeSettings, values)
     )
+    check_cameras(settings)
+    return settings
 
 
 def split(values: list[str] | None) -> list[str]:
@@ -93,6 +96,8 @@ def read_remappings(rules: list[str]) -> dict[str, str]:
         name, sign, other = rule.partition(":=")
         if not (name and sign and other):
             raise ValueError(f"--remap needs FROM:=TO, such as ~/segments:=/labels, got {rule!r}")
+        if name in ("__ns", "__node", "__name"):
+            raise ValueError(f"--remap {rule}: use --namespace and --name for that")
         pairs[name] = other
     return pairs
 

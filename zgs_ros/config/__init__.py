@@ -8,7 +8,6 @@ from zgs_ros.config.files import load_settings
 from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import (
     LIVE,
-    RESERVED,
     CaptionSettings,
     ClipSettings,
     ClusteringSettings,
@@ -35,7 +34,6 @@ from zgs_ros.config.settings import (
 __all__ = [
     "LIVE",
     "PROFILES",
-    "RESERVED",
     "CaptionSettings",
     "ClipSettings",
     "ClusteringSettings",

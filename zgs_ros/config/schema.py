@@ -14,19 +14,6 @@ LIVE: dict[str, Any] = {"live": True}
 """Marks a setting that a running node can change; all others are read when the models are loaded."""
 
 
-RESERVED = (
-    "segments",
-    "label_image",
-    "overlay",
-    "markers",
-    "detections",
-    "detections_3d",
-    "query",
-    "segment_image",
-)
-"""Topics and services of the node, which can't be names of cameras."""
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
 
@@ -327,6 +314,10 @@ class NodeSettings(SegmenterSettings):
     image_transport: Literal["raw", "compressed"] = Field(
         "raw", description="Type of the image topic: sensor_msgs/Image or CompressedImage."
     )
+    image_reliability: Literal["auto", "best_effort", "reliable"] = Field(
+        "auto",
+        description="Reliability of the subscriptions to cameras; auto takes that of the publishers.",
+    )
     max_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
         5.0,
         description="Highest rate of results [Hz], on the node's clock.",
@@ -371,6 +362,4 @@ class NodeSettings(SegmenterSettings):
                 )
             if cameras.count(name) > 1:
                 raise ValueError(f"each camera needs a name of its own, got {name!r} twice")
-            if name in RESERVED:
-                raise ValueError(f"{name!r} is a topic of the node itself; choose another name")
         return cameras

@@ -10,10 +10,17 @@ from cyclonedds._clayer import ddspy_take
 from cyclonedds.core import InstanceState, SampleState, ViewState
 from cyclonedds.internal import DDS
 from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
+from cyclonedds.util import duration
+
+from zgs_ros.streaming.port import QosProfile
 
 RETCODE_TIMEOUT = -10
+
+BLOCKING_SECONDS = 0.1
+"""For which a reliable writer waits for a network that takes nothing."""
 
 ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
 
@@ -37,6 +44,19 @@ _dds_write.restype = ctypes.c_int32
 _dds_delete = _library.dds_delete
 _dds_delete.argtypes = (ctypes.c_int32,)
 _dds_delete.restype = ctypes.c_int32
+
+
+def endpoint_qos(qos: QosProfile, type_hash: str, user_data: str = "") -> Qos:
+    """The QoS of an endpoint whose type has the given hash, with further user data."""
+    return Qos(
+        Policy.Reliability.Reliable(duration(seconds=BLOCKING_SECONDS))
+        if qos.reliable
+        else Policy.Reliability.BestEffort,
+        Policy.History.KeepLast(qos.depth),
+        Policy.Durability.TransientLocal if qos.transient_local else Policy.Durability.Volatile,
+        Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False),
+        Policy.Userdata(f"{user_data}typehash={type_hash};".encode()),
+    )
 
 
 def write(writer: DataWriter, cdr: memoryview) -> bool:

@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from zgs_ros import __version__
 from zgs_ros.config import SegmenterSettings, flatten, list_settings
@@ -20,15 +17,7 @@ from zgs_ros.drawing import draw_overlay
 from zgs_ros.files.images import BadImageFile, ImageFile, decode_image
 from zgs_ros.files.results import LeadsOutside, ResultsFolder
 from zgs_ros.labeling.vocabulary import load_vocabulary
-from zgs_ros.segmentation import Segmentation
-
-
-class SegmentsImages(Protocol):
-    """What is needed of a `zgs_ros.segmenter.Segmenter`."""
-
-    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
-        """Segments one uint8 RGB (height, width, 3) image."""
-        ...
+from zgs_ros.segmentation import ImageSegmenter
 
 
 class State(Enum):
@@ -94,7 +83,7 @@ def settings_key(settings: SegmenterSettings) -> str:
 
 
 def label_files(
-    images: Iterable[ImageFile], load: Callable[[], SegmentsImages], options: LabelOptions
+    images: Iterable[ImageFile], load: Callable[[], ImageSegmenter], options: LabelOptions
 ) -> Iterator[Outcome]:
     """Labels images one after the other; a bad one costs only itself.
 
@@ -121,11 +110,11 @@ def label_files(
 class _Run:
     """What lives as long as a run: the results' names and, once it is needed, the segmenter."""
 
-    def __init__(self, load: Callable[[], SegmentsImages], options: LabelOptions) -> None:
+    def __init__(self, load: Callable[[], ImageSegmenter], options: LabelOptions) -> None:
         self._load = load
         self._options = options
         self._folder = ResultsFolder(options.out)
-        self._segmenter: SegmentsImages | None = None
+        self._segmenter: ImageSegmenter | None = None
 
     def label(self, image: ImageFile) -> Outcome:
         try:
@@ -146,7 +135,7 @@ class _Run:
         if self._segmenter is None:
             self._segmenter = self._load()
         try:
-            segmentation = self._segmenter.segment(pixels)
+            [segmentation] = self._segmenter.segment_batch([pixels])
             overlay = draw_overlay(pixels, segmentation, self._options.opacity)
         except Exception as error:  # whatever it is, it need not happen to the other images
             problem = f"segmenting failed: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Messages of rclpy for the stream: made fast, and decoded with cv_bridge where that works."""
+"""Messages of rclpy: made fast, and decoded with cv_bridge where that works."""
 
 from __future__ import annotations
 
@@ -42,45 +42,6 @@ class RclpyMessages:
     def octet(self, value: int) -> bytes:
         """Value of a ``byte`` field."""
         return bytes([value])
-
-
-class RclpyPublisher:
-    """A `streaming.outputs.Publisher` of rclpy.
-
-    Args:
-        publisher: What `rclpy.node.Node.create_publisher` returns.
-        context: Of the node.
-    """
-
-    def __init__(self, publisher: Any, context: Any) -> None:
-        self._publisher = publisher
-        self._context = context
-        self._destroyed = False
-
-    def publish(self, message: Any) -> None:
-        """Sends a message."""
-        try:
-            self._publisher.publish(message)
-        except (RCLError, InvalidHandle):
-            if self._is_alive():
-                raise
-
-    def subscription_count(self) -> int:
-        """How many subscriptions are matched now; none during shutdown and once it is destroyed."""
-        try:
-            return int(self._publisher.get_subscription_count())
-        except (RCLError, InvalidHandle):
-            if self._is_alive():
-                raise
-            return 0
-
-    def destroy(self, node: Any) -> None:
-        """Takes the topic from the graph; what other threads still publish goes nowhere."""
-        self._destroyed = True
-        node.destroy_publisher(self._publisher)
-
-    def _is_alive(self) -> bool:
-        return self._context.ok() and not self._destroyed
 
 
 def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile, Subscription
-from zgs_ros.streaming.depth import stamp_ns
-from zgs_ros.streaming.messages import parse_segment
+from zgs_ros.dds.node import Node, Subscription
+from zgs_ros.streaming.messages import parse_segment, stamp_ns
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools.following import FramePairs, NodeState, node_statuses, status_values
 from zgs_ros.tools.recording import Frame
 from zgs_ros.tools.web.board import Board, Health, Picture, describe_segments

@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools.following import FramePairs, NodeState, stream_values
 from zgs_ros.tools.recording import Frame, Recorder
 from zgs_ros.tools.table import Display

@@ -29,10 +29,6 @@ from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks,
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.models.mini_tower import Stem
 from zgs_ros.synthetic import COLOURS
-from zgs_ros.training.examples import MIN_SHARE, Examples, Grid, ObjectCrops, WholePictures
-from zgs_ros.training.muon import Muon
-from zgs_ros.training.naming import NOUN_OF_PHRASE, NOUNS, PHRASES, TEMPLATES, Directions
-from zgs_ros.training.pool import ScenePool
 from zgs_ros.training.common import (
     Journal,
     follow,
@@ -42,6 +38,10 @@ from zgs_ros.training.common import (
     ramp,
     save_state,
 )
+from zgs_ros.training.examples import MIN_SHARE, Examples, Grid, ObjectCrops, WholePictures
+from zgs_ros.training.muon import Muon
+from zgs_ros.training.naming import NOUN_OF_PHRASE, NOUNS, PHRASES, TEMPLATES, Directions
+from zgs_ros.training.pool import ScenePool
 
 logger = logging.getLogger(__name__)
 

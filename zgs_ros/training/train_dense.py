@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zgs_ros.oversegmentation.features import DinoFeatures
-from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.common import Journal, follow, load_state, save_state
+from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.views import View, random_view, stack
 
 SINKHORN_STEPS = 3

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.common import Journal, follow, load_state, save_state
+from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.views import random_view, stack
 
 logger = logging.getLogger(__name__)

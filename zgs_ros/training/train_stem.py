@@ -18,8 +18,6 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from zgs_ros.models.mini_tower import WIDTH, Stem
-from zgs_ros.training.examples import Examples, ObjectCrops
-from zgs_ros.training.naming import NOUN_OF_PHRASE, Directions
 from zgs_ros.training.common import (
     Journal,
     load_state,
@@ -27,6 +25,8 @@ from zgs_ros.training.common import (
     patch_loss,
     save_state,
 )
+from zgs_ros.training.examples import Examples, ObjectCrops
+from zgs_ros.training.naming import NOUN_OF_PHRASE, Directions
 
 
 @dataclass(frozen=True)
