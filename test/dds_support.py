@@ -62,7 +62,9 @@ class Peer:
         self.port, self.node = self._open.enter_context(opened)
         self.node.configure()
         self.node.activate()
-        self.stream = self.node._loaded.stream
+        loaded = self.node._loaded
+        assert loaded is not None
+        self.stream, self.outputs = loaded.stream, loaded.outputs
 
     @property
     def image_topics(self) -> list[str]:

@@ -58,11 +58,11 @@ class Robot:
         got: list[Any] = []
         name = topic if topic.startswith("/") else f"/zgs/{topic}"
         kind = TYPES.get(topic) or TYPES[topic.split("/")[-1]]
-        before = self.peer._outputs.wanted()
+        before = self.peer.outputs.wanted()
         subscription = self.node.create_subscription(name, kind, got.append, QosProfile(depth=50))
         eventually(subscription.publisher_count, "the peer's publisher is seen")
         if kind in (TYPES["segments"], TYPES["markers"]) and not before:
-            eventually(self.peer._outputs.wanted, "the listener is seen")
+            eventually(self.peer.outputs.wanted, "the listener is seen")
         for camera in self.cameras.values():
             eventually(camera.images.subscription_count, "the peer listens to the camera")
         return got
@@ -155,7 +155,7 @@ def test_missing_depth_is_a_warning_until_it_comes_back(
     eventually(lambda: got, "the segments")
     status = robot.status(seen, eventually)["zgs: stream"]
     assert status.level == diagnostics.WARN
-    assert "no depth image came for the latest image" in status.message
+    assert "the latest image has no depth image" in status.message
     robot.send(depth=plane(2.0), number=2)
     eventually(lambda: len(got) == 2, "the segments with depth")
     status = robot.status(seen, eventually)["zgs: stream"]
@@ -183,7 +183,7 @@ def test_each_camera_has_its_topics_tracks_and_status(
     robot = make_robot("front", "left", "back")
     assert robot.peer.image_topics == [f"/{name}/image_raw" for name in ("front", "left", "back")]
     got = {name: robot.listen(f"{name}/segments", eventually) for name in ("front", "left")}
-    outputs = robot.peer._outputs
+    outputs = robot.peer.outputs
     eventually(lambda: outputs.wanted("front") and outputs.wanted("left"), "both are wanted")
     seen = robot.listen("/diagnostics", eventually)
     for number in range(1, 4):

@@ -37,12 +37,12 @@ def test_rate_follows_the_simulated_clock_which_may_jump_back(
         )
         eventually(clock.subscription_count, "the peer listens to the clock")
         eventually(camera.subscription_count, "the peer listens to the camera")
-        eventually(peer._outputs.wanted, "the listener is seen")
+        eventually(peer.outputs.wanted, "the listener is seen")
 
         def tell(seconds: float) -> None:
             header = messages.header(robot.types, round((START + seconds) * 1e9))
             clock.publish(robot.types.create("rosgraph_msgs/msg/Clock", clock=header.stamp))
-            eventually(lambda: peer._clock.now_ns() == stamp_ns(header), "the time is told")
+            eventually(lambda: peer.port.clock.now_ns() == stamp_ns(header), "the time is told")
 
         def show(seconds: float) -> None:
             header = messages.header(robot.types, round((START + seconds) * 1e9))

@@ -72,13 +72,7 @@ class Robot:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        topics = self.peer._outputs._cameras[""]
-        return {
-            "segments": topics.segments,
-            "label_image": topics.label_image,
-            "overlay": topics.overlay,
-            "overlay/compressed": topics.overlay_compressed,
-        }
+        return dict(self.peer.outputs._cameras[""])
 
     def header(self, number: int = 1, frame_id: str = "camera") -> Any:
         return messages.header(self.node.types, 1_700_000_000_000_000_000 + number, frame_id)
@@ -172,6 +166,7 @@ def test_nothing_is_computed_while_nobody_listens(
     robot.camera.publish(robot.image())
     eventually(lambda: robot.counts.dropped == {"nobody subscribed": 1}, "the frame dropped")
     assert robot.worked == 0
+    robot.peer.node.look()
     assert "resting, nobody subscribes" in status(robot.peer.node)
 
 
@@ -301,7 +296,7 @@ def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventua
     try:
         assert peer.port.full_name == "/front/eye"
         assert peer.image_topics == ["/front/image"]
-        assert peer._outputs._cameras[""].segments.topic == "/front/eye/segments"
+        assert peer.outputs._cameras[""]["segments"].topic == "/front/eye/segments"
     finally:
         peer.close()
 

@@ -78,7 +78,7 @@ def test_cameras_of_a_node_are_found_and_searched(
 
     eventually(found, "both cameras")
     pair.viewer.look()  # as it does every now and then: now it knows whom to follow
-    outputs = pair.peer._outputs
+    outputs = pair.peer.outputs
     eventually(lambda: outputs.wanted("front") and outputs.wanted("left"), "the viewer listens")
     eventually(lambda: pair.viewer._requests.subscription_count(), "the node listens to queries")
     with pytest.raises(QueryFailed, match="there is no result yet"):

@@ -14,7 +14,7 @@ import yaml
 
 import zgs_ros
 from zgs_ros.config import PROFILES, NodeSettings, list_settings, load_settings, make_settings
-from zgs_ros.streaming.outputs import TOPICS
+from zgs_ros.streaming.outputs import OUTPUTS
 from zgs_ros.streaming.topics import input_topics
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_rviz_shows_the_topics_of_the_node() -> None:
         if RVIZ_DISPLAYS[display["Class"]]
     }
     [camera] = input_topics([""]).values()
-    offered = {f"/zgs/{topic}": kind for topic, kind in TOPICS.values()}
+    offered = {f"/zgs/{row.topic}": row.type_name for row in OUTPUTS}
     assert shown == {
         camera.image: "sensor_msgs/msg/Image",
         **{topic: offered[topic] for topic in ("/zgs/overlay", "/zgs/markers")},

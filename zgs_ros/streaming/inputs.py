@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Input:
         exists: Whether a node with these settings reads it.
         ending: What is appended to the (remapped) name, by the node's settings.
         depth: Messages that wait at most, see `QosProfile`.
+        keeps_coming: Whether its silence is odd: camera_info may be published once.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Input:
     exists: Callable[[NodeSettings], bool] = lambda settings: True
     ending: Callable[[NodeSettings], str] = lambda settings: ""
     depth: int = 1
+    keeps_coming: bool = True
 
 
 INPUTS = (
@@ -69,6 +72,7 @@ INPUTS = (
         "Calibration of the image. With depth.enabled.",
         lambda settings: CAMERA_INFO,
         lambda settings: settings.depth.enabled,
+        keeps_coming=False,
     ),
 )
 """All of them."""
@@ -118,6 +122,7 @@ class CameraInputs:
                 takers[row.name],
                 row.depth,
                 settings.image_reliability,
+                first_wait=FIRST_WAIT if row.keeps_coming else math.inf,
             )
             for row in INPUTS
             if row.exists(settings)
@@ -167,6 +172,7 @@ class FollowingSubscription:
         callback: Takes the messages.
         depth: Messages that wait at most, see `QosProfile`.
         reliability: ``auto`` follows the publishers; ``reliable`` and ``best_effort`` don't.
+        first_wait: Seconds of silence after which it is made anew at first.
     """
 
     def __init__(
@@ -177,6 +183,7 @@ class FollowingSubscription:
         callback: Callable[[Any], None],
         depth: int = 1,
         reliability: str = "auto",
+        first_wait: float = FIRST_WAIT,
     ) -> None:
         self.topic = topic
         self.renewals = 0
@@ -187,7 +194,7 @@ class FollowingSubscription:
         self._reliability = reliability
         self._offers: list[Offer] = port.offers(topic)
         self._qos = self._fitting_qos()
-        self._wait = FIRST_WAIT
+        self._first_wait = self._wait = first_wait
         self._silent_since = time.monotonic()
         self._closed = False
         self._subscription = self._subscribe()
@@ -263,5 +270,5 @@ class FollowingSubscription:
         if self._closed:
             return  # a message that was taken before the subscription went
         self._silent_since = time.monotonic()
-        self._wait = FIRST_WAIT
+        self._wait = self._first_wait
         self._callback(message)

@@ -13,10 +13,14 @@ import numpy as np
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, Publisher
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools.sources import Picture, SourceOptions, open_source
 
 LOOK_SECONDS = 5.0
 JPEG_QUALITY = 90
+
+QOS = QosProfile(reliable=False, depth=5)
+"""As drivers of cameras publish (``rclcpp::SensorDataQoS``)."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +74,12 @@ class Camera:
         self.images: Publisher = node.create_publisher(
             f"{topic}/compressed" if compressed else topic,
             f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}",
+            QOS,
         )
         base = topic.rsplit("/", 1)[0]
-        self._info = node.create_publisher(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo")
+        self._info = node.create_publisher(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", QOS)
         self._depth = (
-            node.create_publisher(f"{base}/depth/image_raw", "sensor_msgs/msg/Image")
+            node.create_publisher(f"{base}/depth/image_raw", "sensor_msgs/msg/Image", QOS)
             if options.reading.depth
             else None
         )
