@@ -83,7 +83,9 @@ class RefinementSettings(_Section):
         "merging joins them again if they also are named alike.",
     )
     min_component: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
-        0.002, description="Parts below this share of the image go to their neighbours."
+        0.002,
+        description="Parts below this share of the image go to their neighbours; the largest part of a "
+        "segment only below min_area.",
     )
 
 
@@ -111,7 +113,7 @@ class ClipSettings(_Section):
     )
     segment_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         32,
-        description="Segments that go through the masked blocks together; less needs less memory.",
+        description="Segments of an image that go through the masked blocks together; less needs less memory.",
     )
 
 
@@ -288,7 +290,7 @@ class SegmenterSettings(_Section):
     )
     cuda_graphs: bool = Field(
         False,
-        description="Whether a CUDA GPU replays recorded steps, which spares the CPU telling it every "
+        description="Whether a CUDA GPU replays CUDA graphs, which spares the CPU telling it every "
         "operation; takes GPU memory and some slow first images.",
     )
     dino: DinoSettings = DinoSettings()
