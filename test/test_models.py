@@ -252,12 +252,13 @@ def test_a_name_never_runs_code_of_a_folder(
         json.dumps({"auto_map": {"AutoTokenizer": ["code.Evil", None]}, "tokenizer_class": "Evil"})
     )
     name = scheme.format(folder)
+    load, settings = (
+        (load_dino, DinoSettings(model=name, weights=str(clip_file)))
+        if kind == "dino"
+        else (load_clip, ClipSettings(model=name, pretrained="gelu", weights=str(clip_file)))
+    )
     with pytest.raises(ModelError, match="they can bring code with them: name the architecture"):
-        if kind == "dino":
-            load_dino(DinoSettings(model=name, weights=str(clip_file)), CPU, torch.float32)
-        else:
-            settings = ClipSettings(model=name, pretrained="gelu", weights=str(clip_file))
-            load_clip(settings, CPU, torch.float32)
+        load(settings, CPU, torch.float32)
     assert not (tmp_path / "ran").exists()
 
 

@@ -185,7 +185,7 @@ def fetch(file: HubFile, check: Check = lambda path: None) -> Path:
         file.blob.parent.mkdir(parents=True, exist_ok=True)
         lock.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):  # of several processes one downloads
-            if not file.blob.exists():
+            if not file.blob.exists() or _damage(file.blob, file):
                 partial = _download(file)
                 _check_download(partial, file, check)
                 partial.replace(file.blob)
@@ -338,12 +338,8 @@ def _download(file: HubFile) -> Path:
 
 
 def _check_download(partial: Path, file: HubFile, check: Check) -> None:
-    problem = ""
-    if partial.stat().st_size != file.size:
-        problem = f"has {partial.stat().st_size} bytes instead of {file.size}"
-    elif file.sha256 and _sha256(partial) != file.sha256:
-        problem = "does not have the checksum that the hub names"
-    else:
+    problem = _damage(partial, file)
+    if not problem:
         try:
             check(partial)
         except ValueError as error:
@@ -354,6 +350,16 @@ def _check_download(partial: Path, file: HubFile, check: Check) -> None:
             f"{file.name} of {file.repository}, as it was downloaded, {problem}. It was not kept; "
             "try again"
         )
+
+
+def _damage(path: Path, file: HubFile) -> str:
+    """What is wrong with a file's content; "" if it is what the hub has."""
+    size = path.stat().st_size
+    if size != file.size:
+        return f"has {size} bytes instead of {file.size}"
+    if file.sha256 and _sha256(path) != file.sha256:
+        return "does not have the checksum that the hub names"
+    return ""
 
 
 class _Watched(io.BufferedRandom):
