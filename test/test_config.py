@@ -39,7 +39,7 @@ def test_profile_paper_is_the_published_method() -> None:
         "refinement.method": "crf",
         "refinement.min_area": 0.0,
         "clip.model": "ViT-L-14-336",
-        "clip.pretrained": "openai",
+        "clip.pretrained": "",
         "clip.mode": "global_subtraction",
         "clip.masked_blocks": 4,
         "clip.sigma": 5.0,

@@ -95,7 +95,12 @@ class ClipSettings(_Section):
     model: str = Field(
         "ViT-L-14-336", description="open_clip name of a CLIP with a ViT image tower."
     )
-    pretrained: str = Field("openai", description="open_clip tag of its weights.")
+    pretrained: str = Field(
+        "",
+        description="open_clip tag of its weights; '' is openai. What they were trained with follows: "
+        "activation, mean, deviation and interpolation of images. For clip.weights it must be given: the "
+        "file's tag, or gelu or quick_gelu for weights of your own.",
+    )
     weights: str = Field(
         "", description="File (safetensors) to load instead of cached or hub weights."
     )

@@ -133,6 +133,11 @@ class ClipEmbedder:
         """Length of an embedding."""
         return self._tower.dimensions
 
+    @property
+    def logit_scale(self) -> float:
+        """What its cosines were multiplied by, in training, before the softmax over texts."""
+        return float(self._model.logit_scale.detach().float().exp())
+
     def variant(self, mode: Mode, blocks: int, sigma: float) -> ClipEmbedder:
         """Another way to embed segments with the same model, whose weights are shared.
 
@@ -207,7 +212,8 @@ class ClipEmbedder:
 
     def _preprocess(self, image: Tensor) -> Tensor:
         """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
-        pixels = resize_images([image], self._tower.image_size, "bicubic")
+        mode = _interpolation(self._model.visual)
+        pixels = resize_images([image], self._tower.image_size, mode)
         return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
 
     def _embed_masked(self, shared: Shared, masks: Masks) -> Tensor:
@@ -271,6 +277,12 @@ class ClipEmbedder:
 def unit(rows: Tensor) -> Tensor:
     """Rows of any type as float32 of unit norm."""
     return functional.normalize(rows.float(), dim=-1)
+
+
+def _interpolation(visual: Any) -> Literal["bilinear", "bicubic"]:
+    """That of the images in training; open_clip's default is bicubic."""
+    trained_with = getattr(visual, "preprocess_cfg", {}).get("interpolation", "bicubic")
+    return "bilinear" if trained_with == "bilinear" else "bicubic"
 
 
 def _cacheable_segments(tower: ImageTower) -> int:
