@@ -38,6 +38,8 @@ CONTEXT_CLASSES = (
 PLAIN_ENGLISH = {
     "diningtable": "dining table",
     "pottedplant": "potted plant",
+    "solid-other": "solid object",
+    "structural-other": "structure",
     "tvmonitor": "tv monitor/television",
     "window-blind": "window blind",
 }
