@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from zgs_ros.bags.bag import BagError
 from zgs_ros.cli import app
 from zgs_ros.cli import label_bag as command
 from zgs_ros.cli.label_bag import BagRequest
-from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.config import NodeSettings, list_settings, make_settings
+from zgs_ros.message_types import MessageTypes
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.messages import parse_segment_array, stamp_ns
 
@@ -294,11 +298,96 @@ def test_what_other_settings_gave_is_not_gone_on_with(
     assert rest.seen == seen
 
 
-def test_a_broken_journal_is_begun_anew(tmp_path: Path, label: Label) -> None:
-    bag, out = bags.record(tmp_path / "robot", bags.images(3)), tmp_path / "out.mcap"
-    (tmp_path / "out.mcap.unfinished").mkdir()
-    (tmp_path / "out.mcap.unfinished" / "segmented.sqlite3").write_bytes(b"nonsense" * 1000)
+def journal_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.unfinished") / "segmented.sqlite3"
+
+
+def damage_row(journal: Path) -> None:
+    with closing(sqlite3.connect(journal, isolation_level=None)) as database:
+        key, data = database.execute("SELECT key, data FROM results").fetchone()
+        damaged = data[: len(data) // 2] + b"\xff\xff" + data[len(data) // 2 + 2 :]
+        database.execute("UPDATE results SET data = ? WHERE key = ?", (damaged, key))
+
+
+def damage_page(journal: Path) -> None:
+    data = journal.read_bytes()
+    journal.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        (lambda journal: None, 2),
+        (damage_row, 3),
+        (damage_page, 6),
+        (lambda journal: journal.write_bytes(b"nonsense" * 1000), 6),
+        (lambda journal: journal.write_bytes(b""), 6),
+        (lambda journal: journal.unlink(), 6),
+    ],
+    ids=["nothing", "row", "page", "file", "empty", "gone"],
+)
+def test_what_is_damaged_in_a_journal_is_segmented_again(
+    tmp_path: Path, label: Label, damage: Callable[[Path], object], seen: int
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(6)), tmp_path / "out.mcap"
+    assert label(bag, out, BrightAndDark(interrupt_at=4)) == 130
+    damage(journal_of(out))
+    rest = BrightAndDark()
+    assert label(bag, out, rest) == 0
+    assert rest.seen == seen
+    assert len(bags.read(out)[SEGMENTS]) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mcap", "robot"]
+
+
+def test_segmentations_kept_as_another_message_are_made_again(
+    tmp_path: Path, label: Label, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(4)), tmp_path / "out.mcap"
+    with monkeypatch.context() as other:
+        other.setattr(MessageTypes, "type_hash", lambda self, name: "RIHS01_of_another_definition")
+        assert label(bag, out, BrightAndDark(interrupt_at=2)) == 130
+    rest = BrightAndDark()
+    assert label(bag, out, rest) == 0
+    assert rest.seen == 4
+
+
+def test_these_settings_and_no_others_do_not_matter_for_a_bag() -> None:
+    """A setting that is missing here by mistake only costs time; one too much gives old results."""
+    changes_nothing = {s.path for s in list_settings(NodeSettings) if s.operation}
+    assert changes_nothing == {
+        "cameras",
+        "image_transport",
+        "max_rate",
+        "lazy",
+        "keep_models",
+        "diagnostics.silence_warn",
+        "diagnostics.silence_error",
+        "diagnostics.latency_warn",
+        "diagnostics.latency_error",
+        "diagnostics.min_rate",
+        "diagnostics.rejection_hold",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_up_to_date"),
+    [
+        ({"keep_models": False, "max_rate": 1.0, "diagnostics.min_rate": 2.0}, True),
+        ({"tracking.smoothing": 0.0}, False),
+        ({"publish_embeddings": False}, False),
+        ({"jpeg_quality": 50}, False),
+    ],
+)
+def test_a_bag_is_up_to_date_where_only_settings_of_operation_changed(
+    tmp_path: Path, label: Label, settings: dict[str, Any], is_up_to_date: bool
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(2)), tmp_path / "out.mcap"
     assert label(bag, out) == 0
+    if is_up_to_date:
+        assert label(bag, out, None, settings) == 0
+    else:
+        with pytest.raises(BagError, match="holds something else"):
+            label(bag, out, None, settings)
 
 
 @pytest.mark.parametrize("out", ["out.mcap", "out.db3", "out"])
@@ -317,16 +406,109 @@ def test_a_bag_that_is_up_to_date_is_not_made_again(
     assert again.seen == 3
 
 
-def test_two_runs_do_not_write_the_same_bag(tmp_path: Path, label: Label) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_do_not_write_the_same_bag(tmp_path: Path, label: Label, overwrite: bool) -> None:
     bag, out = bags.record(tmp_path / "robot", bags.images(3)), tmp_path / "out.mcap"
+    holder = rf"out\.mcap\.unfinished: another run works on it \(process {os.getpid()} on "
 
     class Second(BrightAndDark):
         def segment(self, image: Any) -> Any:
-            with pytest.raises(BagError, match="another run works on it"):
-                label(bag, out)
+            with pytest.raises(BagError, match=holder):
+                label(bag, out, overwrite=overwrite)
             return super().segment(image)
 
-    assert label(bag, out, Second()) == 0
+    segmenter = Second()
+    assert label(bag, out, segmenter) == 0
+    assert segmenter.seen == 3
+    assert len(bags.read(out)[SEGMENTS]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mcap", "robot"]
+
+
+# What is not ours
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_text("mine")
+
+
+def _journal(path: Path) -> None:
+    path.mkdir()
+    (path / "segmented.sqlite3").write_text("mine")
+
+
+def _linked(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir()
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("make", [_folder, _journal, _linked])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_the_users_is_not_worked_in(
+    tmp_path: Path, label: Label, make: Callable[[Path], None], overwrite: bool
+) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(2)), tmp_path / "out.mcap"
+    make(tmp_path / "out.mcap.unfinished")
+    before = _tree(tmp_path)
+    with pytest.raises(BagError, match=r"out\.mcap\.unfinished"):
+        label(bag, out, overwrite=overwrite)
+    assert _tree(tmp_path) == before
+
+
+def test_what_the_user_added_to_the_folder_stays(tmp_path: Path, label: Label) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(4)), tmp_path / "out.mcap"
+    assert label(bag, out, BrightAndDark(interrupt_at=2)) == 130
+    workplace = tmp_path / "out.mcap.unfinished"
+    (workplace / "notes.txt").write_text("mine")
+    assert label(bag, out) == 0
+    assert [path.name for path in workplace.iterdir()] == ["notes.txt"]
+
+
+def _recording(path: Path) -> None:
+    bags.record(path.with_suffix(""), bags.images(1)).rename(path)
+
+
+def _recording_file(path: Path) -> None:
+    bags.bag_file(bags.record(path.with_suffix(".made"), bags.images(1))).rename(path)
+
+
+@pytest.mark.parametrize(
+    ("out", "make"),
+    [
+        ("out", _recording),
+        ("out.mcap", _recording_file),
+        ("out.mcap", lambda path: path.write_text("a diary")),
+        ("out.db3", lambda path: path.write_text("a diary")),
+        ("out.mcap", lambda path: path.symlink_to(path.parent / "precious.mcap")),
+    ],
+)
+def test_overwrite_replaces_results_only(
+    tmp_path: Path, label: Label, out: str, make: Callable[[Path], object]
+) -> None:
+    bag = bags.record(tmp_path / "robot", bags.images(2))
+    (tmp_path / "precious.mcap").write_text("precious")
+    make(tmp_path / out)
+    before = _tree(tmp_path)
+    with pytest.raises(BagError, match=r"(has not written, which is not replaced|is a link)"):
+        label(bag, tmp_path / out, overwrite=True)
+    assert _tree(tmp_path) == before
+
+
+def test_a_result_that_the_user_added_to_is_not_replaced(tmp_path: Path, label: Label) -> None:
+    bag, out = bags.record(tmp_path / "robot", bags.images(2)), tmp_path / "out"
+    assert label(bag, out) == 0
+    assert label(bag, out, overwrite=True) == 0
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(BagError, match="which is not replaced"):
+        label(bag, out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def _tree(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 # What goes wrong

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
+from zgs_ros.files.ownership import InUse
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.tools.following import NodeState
 from zgs_ros.tools.recording import Frame, Recorder
@@ -106,19 +109,66 @@ def test_a_recording_has_a_line_per_frame_whose_picture_exists(tmp_path: Path) -
     assert [segment["label"] for segment in lines[0]["segments"]] == ["thing 1", "thing 2"]
 
 
+def record(folder: Path, *overlays: bytes) -> list[str]:
+    """A recording; returns the names of its pictures."""
+    with Recorder(folder) as recorder:
+        for number, overlay in enumerate(overlays, 1):
+            recorder.write(frame(number, overlay))
+    lines = (folder / "segments.jsonl").read_text().splitlines()
+    return [json.loads(line)["overlay"] for line in lines]
+
+
 def test_a_recording_replaces_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("0001.jpg", "0777.jpg", "holiday.jpg", "node.log"):
-        (tmp_path / name).write_text("old")
-    (tmp_path / "segments.jsonl").write_text("old\n")
-    Recorder(tmp_path).write(frame(1, b"new"))
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "0001.jpg",
-        "holiday.jpg",
-        "node.log",
-        "segments.jsonl",
-    }
-    assert (tmp_path / "0001.jpg").read_bytes() == b"new"
-    assert (tmp_path / "segments.jsonl").read_text().count("\n") == 1
+    assert record(tmp_path, b"one", b"two", b"three") == ["0001.jpg", "0002.jpg", "0003.jpg"]
+    mine = {"20240815.jpg": b"holiday", "IMG_1.jpg": b"holiday", "node.log": b"", "0777.jpg": b"x"}
+    mine["0002.jpg"] = b"TWO"  # changed since, in its size not even
+    for name, data in mine.items():
+        (tmp_path / name).write_bytes(data)
+    assert record(tmp_path, b"new", b"newer") == ["0001.jpg", "0002-2.jpg"]
+    expected = {**mine, "0001.jpg": b"new", "0002-2.jpg": b"newer"}
+    for name, data in expected.items():
+        assert (tmp_path / name).read_bytes() == data
+    seen = {path.name for path in tmp_path.iterdir()}
+    assert seen == {*expected, "segments.jsonl", ".zgs_recording"}
+
+
+@pytest.mark.parametrize("name", ["segments.jsonl", ".zgs_recording", ".zgs_recording.lock"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_recording_is_refused_where_its_files_are_others(
+    tmp_path: Path, name: str, is_link: bool
+) -> None:
+    (tmp_path / "precious").write_text("precious")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    if is_link:
+        (folder / name).symlink_to(tmp_path / "precious")
+    else:
+        (folder / name).write_text("precious")
+    (folder / "0001.jpg").write_text("holiday")
+    with pytest.raises(OSError, match=re.escape(name)):
+        Recorder(folder)
+    assert (tmp_path / "precious").read_text() == (folder / name).read_text() == "precious"
+    assert (folder / "0001.jpg").read_text() == "holiday"
+
+
+def test_a_link_in_the_place_of_the_lines_of_an_earlier_recording_is_not_followed(
+    tmp_path: Path,
+) -> None:
+    record(tmp_path, b"one")
+    (tmp_path / "precious").write_text("precious")
+    for name in ("segments.jsonl", "0001.jpg"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to("precious")
+    with pytest.raises(FileExistsError, match=r"segments\.jsonl: is there, and of no rec"):
+        Recorder(tmp_path)
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_one_recording_at_a_time_goes_to_a_folder(tmp_path: Path) -> None:
+    with Recorder(tmp_path), pytest.raises(InUse, match=rf"\(process {os.getpid()} on "):
+        Recorder(tmp_path)
+    with Recorder(tmp_path):
+        pass
 
 
 def shown(terminal: bool, frames: list[Frame], diagnostics: dict[str, str]) -> str:

@@ -80,6 +80,30 @@ def test_a_viewer_without_results_fails_the_demo_and_shows_the_nodes_log(tmp_pat
     assert "node.log" in text
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_log_of_the_users_stays(tmp_path: Path, is_link: bool) -> None:
+    out, diary = tmp_path / "out", tmp_path / "out" / "camera.log"
+    out.mkdir()
+    (tmp_path / "precious").write_text("precious")
+    if is_link:
+        diary.symlink_to(tmp_path / "precious")
+    else:
+        diary.write_text("precious")
+    process = start(out, STAY, STAY, "time.sleep(0.5)")
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "camera.log: is there, and not written by this program" in text
+    assert (tmp_path / "precious").read_text() == diary.read_text() == "precious"
+
+
+def test_a_second_demo_goes_to_the_same_folder(tmp_path: Path) -> None:
+    for _ in range(2):
+        process = start(tmp_path, STAY, "print('up', flush=True); " + STAY, "time.sleep(0.5)")
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, text
+    assert (tmp_path / "node.log").read_text() == "log made by zgs_ros\nup\n"
+
+
 @pytest.mark.parametrize(
     ("name", "camera", "node"),
     [

@@ -28,7 +28,7 @@ from zgs_ros.evaluation import ablation, run
 from zgs_ros.evaluation.comparison import compare_settings, parse_variants
 from zgs_ros.evaluation.datasets import DatasetError, Region, Sample
 from zgs_ros.evaluation.datasets.base import Category, parse_category
-from zgs_ros.evaluation.journal import JournalError
+from zgs_ros.evaluation.evaluation_journal import JournalError
 from zgs_ros.evaluation.mapping import (
     MappingError,
     NameMapper,

@@ -26,6 +26,7 @@ from zgs_ros.cli import label_files as label_command
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.files.images import BadImageFile, NoImages, decode_image, find_images
 from zgs_ros.files.labeling import LabelOptions, Outcome, State, label_files, settings_key
+from zgs_ros.files.ownership import InUse, sole_writer
 from zgs_ros.files.results import is_result
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
@@ -381,11 +382,114 @@ def test_links_in_the_output_folder_do_not_lead_outside(tmp_path: Path) -> None:
     (out / "sub").symlink_to(outside)
     for name in ("b.overlay.png", ".b.overlay.png.part"):
         (out / name).symlink_to(outside / "precious")
-    outcomes = run([tmp_path / "in"], out, recursive=True)
-    assert sorted(state.value for state in states(outcomes)) == ["failed", "labelled"]
+    for _ in range(2):
+        outcomes = run([tmp_path / "in"], out, recursive=True)
+        assert [o.state is State.FAILED for o in outcomes] == [False, True]
+        assert outcomes[0].output == out / "b.png"  # the link has the name b
     assert written(outside) == {"precious"}
     assert (outside / "precious").read_text() == "precious"
-    assert not (out / "b.overlay.png").is_symlink()
+    assert (out / "b.overlay.png").is_symlink()
+
+
+def _write(path: Path) -> None:
+    path.write_bytes(b"drawn by hand for hours")
+
+
+def _draw(path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(path, "PNG")
+
+
+@pytest.mark.parametrize("make", [_write, _draw, Path.mkdir, lambda path: path.symlink_to("x")])
+@pytest.mark.parametrize("ending", [".overlay.png", ".labels.png", ".json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_no_run_has_written_is_never_replaced(
+    tmp_path: Path, make: Callable[[Path], None], ending: str, overwrite: bool
+) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    out = tmp_path / "out"
+    out.mkdir()
+    make(out / f"a{ending}")
+    before = os.lstat(out / f"a{ending}")
+    for state in (State.LABELLED, State.LABELLED if overwrite else State.UP_TO_DATE):
+        [outcome] = run([tmp_path / "in"], out, overwrite=overwrite)
+        assert (outcome.state, outcome.output) == (state, out / "a.jpg")
+    assert os.lstat(out / f"a{ending}") == before
+    assert files_of("a.jpg") <= written(out)
+
+
+def test_a_result_that_was_redrawn_by_hand_is_not_replaced(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    out = tmp_path / "out"
+    run([tmp_path / "in"], out)
+    with Image.open(out / "a.labels.png") as labels:
+        labels.load()
+        labels.save(out / "a.labels.png")
+    mine = (out / "a.labels.png").read_bytes()
+    run([tmp_path / "in"], out, overwrite=True)
+    assert (out / "a.labels.png").read_bytes() == mine
+    assert files_of("a.jpg") <= written(out)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 200_000,
+        '{"source": "x\\u0000y", "fingerprint": "1"}',
+        '{"source": "\\ud800", "fingerprint": "1"}',
+        json.dumps({"source": "x" * 100_000, "fingerprint": "1"}),
+        '{"source": ' + "1" * 5000 + ', "fingerprint": "1"}',
+        '{"source": null, "fingerprint": "1"}',
+        '{"fingerprint": "1"}',
+    ],
+)
+def test_an_odd_description_costs_no_image(tmp_path: Path, content: str) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.json").write_text(content)
+    assert states(run([tmp_path / "in"], tmp_path / "out")) == [State.LABELLED]
+    assert states(run([tmp_path / "in"], tmp_path / "out")) == [State.UP_TO_DATE]
+
+
+def test_two_runs_do_not_write_to_the_same_folder(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    out = tmp_path / "out"
+    options = LabelOptions(out, "settings")
+    first = label_files(find_images([tmp_path / "a.png"]), LeftAndRight, options)
+    next(first)
+    with pytest.raises(InUse, match=rf"out: another run works on it \(process {os.getpid()} on "):
+        run([tmp_path / "b.png"], out)
+    first.close()
+    assert states(run([tmp_path / "b.png"], out)) == [State.LABELLED]
+    assert written(out) == files_of("a", "b")
+
+
+def test_a_lock_that_a_killed_run_left_does_not_matter(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    script = (
+        "import os, sys; from pathlib import Path; from zgs_ros.files.ownership import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    environment = {"PYTHONPATH": str(Path(zgs_ros.__file__).parents[1])}
+    command = [sys.executable, "-c", script, str(lock)]
+    subprocess.run(command, env=environment, check=False)
+    assert lock.exists()
+    with sole_writer(lock):
+        pass
+    assert not lock.exists()
+
+
+def test_a_lock_is_not_taken_from_a_file_of_the_users(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("a key is under the mat")
+    with (
+        pytest.raises(FileExistsError, match="something else has that name"),
+        sole_writer(tmp_path / "lock"),
+    ):
+        pass
+    assert (tmp_path / "lock").read_text() == "a key is under the mat"
+    (tmp_path / "link").symlink_to(tmp_path / "lock")
+    with pytest.raises(OSError, match="symbolic link"), sole_writer(tmp_path / "link"):
+        pass
 
 
 # Resuming
@@ -576,15 +680,28 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("small_segmenter")
-def test_the_nodes_parameter_file_serves_the_command(tmp_path: Path) -> None:
+def test_the_nodes_parameter_file_serves_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     picture(tmp_path / "a.png")
     params = tmp_path / "p.yaml"
     params.write_text(
-        "/**:\n  ros__parameters:\n    profile: fast\n    max_rate: 2.0\n    overlay_opacity: 1.0\n"
+        "/**:\n  ros__parameters: {profile: fast, max_rate: 2.0, overlay_opacity: 1.0}\n"
+        "/other:\n  ros__parameters: {profile: paper, overlay_opacity: 0.0}\n"
+    )
+    used = []
+    monkeypatch.setattr(
+        label_command, "load_segmenter", lambda settings: used.append(settings) or LeftAndRight()
     )
     code, _ = zgs_label(tmp_path / "a.png", "-o", tmp_path / "out", "--params", params)
     assert code == 0
+    [settings] = used
+    assert (settings.profile, settings.max_rate, settings.clip.model) == ("fast", 2.0, "ViT-B-16")
+    key = settings_key(make_settings(NodeSettings, {"profile": "fast"}))
+    for opacity, state in ((1.0, State.UP_TO_DATE), (0.35, State.LABELLED)):
+        assert states(run([tmp_path / "a.png"], tmp_path / "out", key=key, opacity=opacity)) == [
+            state
+        ]
 
 
 SLOW_LABELLING = """

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from zgs_ros.bags.bag import Recorded, Storage
-from zgs_ros.bags.journal import Journal
+from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.topics import Camera
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.config import NodeSettings
@@ -103,7 +103,7 @@ class BagLabelling:
         plan: Plan,
         settings: NodeSettings,
         types: MessageTypes,
-        journal: Journal,
+        journal: SegmentationJournal,
         writer: BagWriter,
         load: Callable[[], ImageSegmenter],
     ) -> None:

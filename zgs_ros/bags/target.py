@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from zgs_ros.bags.bag import BagError
 from zgs_ros.bags.mcap_salvage import METADATA_INDEX, Fields, summary_records
 from zgs_ros.files.bags import SUFFIXES, is_bag
+from zgs_ros.files.ownership import MARK, InUse, is_own_text, sole_writer
 
 UNFINISHED = ".unfinished"
 """Ending of the folder in which a bag grows, and of nothing that is whole."""
+
+FACT = "zgs_ros"
+"""What the bag's own record of how it was made is kept as."""
+
+_LOCK, _ABOUT, _JOURNAL = "lock", "about.txt", "segmented.sqlite3"
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
+    *(yaml.YAMLError, sqlite3.Error),
+)
+_JOURNAL_FILES = tuple(_JOURNAL + ending for ending in ("", "-wal", "-shm", "-journal"))
 
 
 @dataclass(frozen=True)
@@ -50,15 +65,23 @@ class Target:
         """The rosbag2 folder that is written there."""
         return self.workplace / (self.path.stem if self.is_file else self.path.name)
 
-    def check(self, source: Path) -> None:
+    @property
+    def journal(self) -> Path:
+        """What is segmented so far."""
+        return self.workplace / _JOURNAL
+
+    def check(self, source: Path, overwrite: bool = False) -> None:
         """Makes sure that nothing but an earlier result can be lost.
 
         Args:
             source: The bag that results are made from.
+            overwrite: Whether what is there is to be replaced.
 
         Raises:
             BagError: If the path is no place for a bag.
         """
+        if self.path.is_symlink():
+            raise BagError(f"--out {self.path}: is a link; name the place that it leads to")
         path, source = self.path.resolve(), source.resolve()
         if source in (path, *path.parents):
             raise BagError(f"--out {self.path}: is in the recording itself; name another place")
@@ -71,29 +94,109 @@ class Target:
             kind = "folder" if path.is_dir() else "file"
             raise BagError(f"--out {self.path}: there is a {kind} of that name; name another place")
 
-    def facts(self) -> dict[str, str]:
-        """What the bag that is there keeps in its metadata; nothing where there is none."""
+        if overwrite and self.path.exists() and not self._is_own():
+            raise BagError(
+                f"--out {self.path}: holds what zgs label has not written, which is not replaced; "
+                "move it away, or name another place"
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The workplace, made if it is not there, as this run's alone for the length of the block.
+
+        Raises:
+            BagError: If another run works there, or somebody else has made the folder.
+            OSError: If it can't be made.
+        """
         try:
-            text = _metadata(self.path)
-            about = yaml.safe_load(text)
-            return dict(about.get("rosbag2_bagfile_information", about)["custom_data"] or {})
-        except (
-            *(OSError, ValueError, TypeError, KeyError, AttributeError),
-            *(yaml.YAMLError, sqlite3.Error),
-        ):
+            with self._locked():
+                self._claim()
+                yield
+        except InUse as error:
+            raise BagError(f"--out {error}") from None
+        finally:
+            with suppress(OSError):  # nothing is done so far, or more is in it
+                self.workplace.rmdir()
+
+    def begin_anew(self) -> None:
+        """Forgets what is done so far; for a `held` block."""
+        for name in _JOURNAL_FILES:
+            (self.workplace / name).unlink(missing_ok=True)
+
+    def facts(self) -> dict[str, Any]:
+        """What the bag that is there says of how it was made; nothing where it says nothing."""
+        try:
+            about = json.loads(self._information()["custom_data"][FACT])
+            return about if isinstance(about, dict) else {}
+        except _UNREADABLE:
             return {}
 
     def finish(self) -> None:
-        """Moves the closed bag to its place, and removes what it grew in.
+        """Moves the closed bag to its place, and removes what it grew in; for a `held` block.
 
         Raises:
             OSError: If that fails.
         """
         made = self.growing / self.path.name if self.is_file else self.growing
         if self.path.is_dir():
-            shutil.rmtree(self.path)
+            for name in self._listed():
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
         made.replace(self.path)
-        shutil.rmtree(self.workplace)
+        self.clear()
+
+    def clear(self) -> None:
+        """Removes what this run and earlier ones wrote to the workplace; for a `held` block."""
+        if not self.growing.is_symlink():
+            shutil.rmtree(self.growing, ignore_errors=True)
+        self.begin_anew()
+        (self.workplace / _ABOUT).unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.workplace.is_symlink():
+            raise BagError(f"{self.workplace}: is a link, and needed as a folder; move it away")
+        self.workplace.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.workplace / _LOCK):
+            yield
+
+    def _claim(self) -> None:
+        """Makes sure that the workplace is one, and marks it."""
+        about = self.workplace / _ABOUT
+        if is_own_text(about):
+            return
+        others = sorted(path.name for path in self.workplace.iterdir() if path.name != _LOCK)
+        if others:
+            raise BagError(
+                f"--out {self.path}: needs the folder {self.workplace} to work in, and there is one "
+                f"that zgs label has not made ({', '.join(others[:3])}); move it away, or name "
+                "another place"
+            )
+        about.write_text(
+            f"This folder is {MARK}: zgs label keeps here what it has done so far of "
+            f"{self.path.name!a}, to go on from, and removes it when that is whole.\n"
+        )
+
+    def _is_own(self) -> bool:
+        """Whether an earlier run made the bag that is there, and nothing was added to it."""
+        if self.path.is_dir():
+            if {path.name for path in self.path.iterdir()} - self._listed():
+                return False
+        elif self.path.is_file() and self.path.stat().st_size == 0:
+            return True  # there is nothing in it
+        return bool(self.facts())
+
+    def _listed(self) -> set[str]:
+        """Names of the files of the bag folder that is there."""
+        try:
+            files = self._information()["relative_file_paths"]
+            return {"metadata.yaml", *map(str, files)}
+        except _UNREADABLE:
+            return {"metadata.yaml"}
+
+    def _information(self) -> Any:
+        about = yaml.safe_load(_metadata(self.path))
+        return about.get("rosbag2_bagfile_information", about)
 
 
 def _metadata(path: Path) -> str:

@@ -254,7 +254,7 @@ def _usage_errors() -> tuple[type[Exception], ...]:
     """What the user can correct in the command."""
     from zgs_ros.config import SettingsError
     from zgs_ros.evaluation.datasets import DatasetError
-    from zgs_ros.evaluation.journal import JournalError
+    from zgs_ros.evaluation.evaluation_journal import JournalError
     from zgs_ros.labeling.vocabulary import VocabularyError
 
     return (SettingsError, DatasetError, JournalError, VocabularyError)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zgs_ros.bags.bag import BagError, DamagedBag, Storage
-from zgs_ros.bags.journal import Journal
 from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, State
 from zgs_ros.bags.reading import open_bag
-from zgs_ros.bags.target import Target
+from zgs_ros.bags.segmentation_journal import SegmentationJournal
+from zgs_ros.bags.target import FACT, Target
 from zgs_ros.bags.topics import choose_cameras
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
-from zgs_ros.config import NodeSettings, flatten
+from zgs_ros.config import NodeSettings, flatten, list_settings
 from zgs_ros.files.bags import storage_of
 from zgs_ros.files.labeling import settings_key
 from zgs_ros.message_types import MessageTypes
@@ -34,9 +34,6 @@ LOST = 1
 
 SHOWN = 10
 """Different failures that are shown at most."""
-
-FACT = "zgs_ros"
-"""What the bag's own record of how it was made is kept as."""
 
 
 @dataclass(frozen=True)
@@ -108,36 +105,35 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
         OSError: If the result can't be written.
     """
     console = Console(stderr=True, highlight=False)
-    bag = open_bag(request.bag)
-    try:
+    with closing(open_bag(request.bag)) as bag:
         plan = _plan(request, settings, bag)
         target = Target.at(request.out, _storage(request.bag))
-        target.check(request.bag)
+        target.check(request.bag, request.overwrite)
         key = settings_key(settings)
         made = _fingerprint(request, settings, plan, key)
         if target.path.exists() and not request.overwrite:
             return _report_earlier(target, made, console)
-        target.workplace.mkdir(parents=True, exist_ok=True)
-        path = target.workplace / "segmented.sqlite3"
-        if request.overwrite:
-            path.unlink(missing_ok=True)
-        types = MessageTypes()
-        journal = Journal(path, key, types)
-        try:
-            work = _Work(plan, settings, target, types, journal, made, console)
+        with target.held():
+            if target.path.exists() and not request.overwrite:  # made while that was checked
+                return _report_earlier(target, made, console)
+            if request.overwrite:
+                target.begin_anew()
+            types = MessageTypes()
             try:
-                done = work.label(bag)
-            except DamagedBag:  # once more, for what can be read; what was segmented is remembered
-                damaged, bag = bag, open_bag(request.bag, salvage=True)
-                damaged.close()
-                done = work.label(bag)
-        except sqlite3.Error as error:  # of the journal, or of a .db3 that is written
-            raise OSError(f"{target.workplace}: can't be written ({error})") from error
-        finally:
-            journal.close()
-    finally:
-        bag.close()
-    return _conclude(done, target, console)
+                with closing(SegmentationJournal(target.journal, key, types)) as journal:
+                    work = _Work(plan, settings, target, types, journal, made, console)
+                    done = _label(work, bag, request.bag)
+            except sqlite3.Error as error:  # of the journal, or of a .db3 that is written
+                raise OSError(f"{target.workplace}: can't be written ({error})") from error
+            return _conclude(done, target, console)
+
+
+def _label(work: _Work, bag: Storage, path: Path) -> _Done:
+    try:
+        return work.label(bag)
+    except DamagedBag:  # once more, for what can be read; what was segmented is remembered
+        with closing(open_bag(path, salvage=True)) as rest:
+            return work.label(rest)
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ class _Work:
     settings: NodeSettings
     target: Target
     types: MessageTypes
-    journal: Journal
+    journal: SegmentationJournal
     fingerprint: str
     console: Console
 
@@ -244,8 +240,9 @@ def _fingerprint(request: BagRequest, settings: NodeSettings, plan: Plan, key: s
     bag = request.bag
     paths = sorted(filter(storage_of, bag.iterdir())) if bag.is_dir() else [bag]
     files = [path.stat() for path in paths]
-    live = ("diagnostics.", "max_rate", "lazy", "cameras", "image_transport")
-    values = {k: v for k, v in flatten(settings).items() if not k.startswith(live)}
+    given = flatten(settings)
+    names = [setting.path for setting in list_settings(NodeSettings) if not setting.operation]
+    values = {name: given[name] for name in names}
     parts = [
         key,
         values,
@@ -262,10 +259,7 @@ def _report_earlier(target: Target, made: str, console: Console) -> int:
     Raises:
         BagError: If it is another one.
     """
-    try:
-        about = json.loads(target.facts()[FACT])
-    except (KeyError, ValueError):
-        about = {}
+    about = target.facts()
     if about.get("run") != made:
         raise BagError(
             f"--out {target.path}: exists, and holds something else than this would write; "
@@ -298,7 +292,7 @@ def _conclude(done: _Done, target: Target, console: Console) -> int:
         return INTERRUPTED
     if not done.tally.results:
         console.print(f"{what}; nothing is written")
-        shutil.rmtree(target.workplace)
+        target.clear()
         return _report_losses(done.losses, console) or LOST
     target.finish()
     console.print(f"{what}; results in {plain(target.path)}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
         zgs_ros.files.results.CannotWrite: If results can't be written.
+        zgs_ros.files.ownership.InUse: If another run writes to the folder.
     """
     console = Console(stderr=True, highlight=False)
     options = LabelOptions(
@@ -115,9 +117,9 @@ def _label(
     now = TextColumn("{task.description}")
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), now)
     try:
-        with Progress(*columns, console=console) as progress, interrupt:
+        with Progress(*columns, console=console) as progress, interrupt, ExitStack() as stack:
             task = progress.add_task("", total=len(images))
-            for outcome in label_files(images, load, options):
+            for outcome in stack.enter_context(closing(label_files(images, load, options))):
                 outcomes.append(outcome)
                 name = plain(outcome.image.path)
                 progress.update(task, advance=1, description=name)

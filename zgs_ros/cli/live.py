@@ -14,7 +14,7 @@ from zgs_ros.cli.options import (
     Local,
     command,
     network_of,
-    node_settings,
+    node_parameters,
     read_remappings,
 )
 
@@ -58,11 +58,12 @@ def run(
         typer.Option(help="raw, or compressed (then the topic is IMAGE_TOPIC/compressed)."),
     ] = None,
     use_sim_time: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--use-sim-time", help="Live in the time of /clock: a bag's or a simulation's."
+            "--use-sim-time/--no-use-sim-time",
+            help="Live in the time of /clock: a bag's or a simulation's.",
         ),
-    ] = False,
+    ] = None,
     max_rate: Annotated[
         float | None,
         typer.Option(help="Highest rate of results [Hz]."),
@@ -94,8 +95,9 @@ def run(
             "max_rate": max_rate,
             "cameras": cameras.split(",") if cameras else None,
             "depth__enabled": depth,
+            "use_sim_time": use_sim_time,
         }
-        settings = node_settings(params, flags, set_ or [])
+        settings, is_simulated = node_parameters(params, flags, set_ or [], (namespace, name))
         network = network_of(domain, local)
         remappings = read_remappings(remap or [])
 
@@ -106,7 +108,7 @@ def run(
         options = peer.PeerOptions(
             *(network, image_topic, name, namespace, distro, *topics),
             remappings=remappings,
-            use_sim_time=use_sim_time,
+            use_sim_time=is_simulated,
         )
         peer.run(settings, options, load_segmenter)
 

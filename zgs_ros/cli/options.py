@@ -45,39 +45,71 @@ def command() -> Iterator[None]:
         _fail(error, 1)
 
 
-def node_settings(params: Path | None, flags: dict[str, Any], pairs: list[str]) -> Any:
+def node_settings(
+    params: Path | None,
+    flags: dict[str, Any],
+    pairs: list[str],
+    node: tuple[str, str] | None = None,
+) -> Any:
     """Settings of a node from a parameters file, options, and KEY=VALUE pairs, which win.
+
+    Args:
+        params: The file.
+        flags: Options; those that are None are not given.
+        pairs: As the user wrote them.
+        node: Namespace and name of the node, by default ``/zgs``: its blocks of the file apply.
 
     Raises:
         zgs_ros.config.SettingsError: For anything unknown or impossible among them.
     """
-    import yaml
+    return node_parameters(params, flags, pairs, node)[0]
 
+
+def node_parameters(
+    params: Path | None,
+    flags: dict[str, Any],
+    pairs: list[str],
+    node: tuple[str, str] | None = None,
+) -> tuple[Any, bool]:
+    """Settings of a node as `node_settings`, and whether its parameter ``use_sim_time`` is true.
+
+    Raises:
+        zgs_ros.config.SettingsError: For anything unknown or impossible among them.
+    """
     from zgs_ros.config import (
+        NodeName,
         NodeSettings,
         SettingsError,
         flag_values,
-        load_settings,
         make_settings,
+        read_parameters,
+        read_value,
+        shown,
+        without_ros_parameters,
     )
     from zgs_ros.streaming.interface import check_cameras
 
-    values = flag_values(flags)
+    values = read_parameters(params, node or NodeName()) if params else {}
+    values.update(flag_values(flags))
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
-            raise SettingsError(f"--set needs KEY=VALUE, for example clip.sigma=2, got {pair!r}")
+            raise SettingsError(
+                f"--set needs KEY=VALUE, for example clip.sigma=2, got {shown(pair)}"
+            )
         try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {pair!r}: the value is not valid YAML: {error}") from None
-    settings = (
-        load_settings(NodeSettings, params, **values)
-        if params
-        else make_settings(NodeSettings, values)
-    )
-    check_cameras(settings)
-    return settings
+            values[key.strip()] = read_value(text)
+        except SettingsError as error:
+            raise SettingsError(f"--set {shown(pair)}: the value {error}") from None
+    is_simulated = values.get("use_sim_time", False)
+    try:
+        if not isinstance(is_simulated, bool):
+            raise SettingsError(f"use_sim_time: must be true or false, got {is_simulated!r}")
+        settings = make_settings(NodeSettings, without_ros_parameters(values))
+        check_cameras(settings)
+        return settings, is_simulated
+    except SettingsError as error:
+        raise SettingsError(f"{params}: {error}" if params else str(error)) from None
 
 
 def split(values: list[str] | None) -> list[str]:

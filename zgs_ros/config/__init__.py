@@ -1,10 +1,17 @@
 """Typed, validated settings: one list that serves ROS parameters, the peer, the CLI and Python.
 
 `schema` says what they are, `profiles` are named sets of values, `settings` makes and lists them, and
-`files` reads them.
+`files` reads them, from YAML as ROS has it (`rcl_yaml`).
 """
 
-from zgs_ros.config.files import load_settings
+from zgs_ros.config.files import (
+    ROS_PARAMETERS,
+    NodeName,
+    load_settings,
+    read_parameters,
+    read_value,
+    without_ros_parameters,
+)
 from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import (
     LIVE,
@@ -29,11 +36,13 @@ from zgs_ros.config.settings import (
     flatten,
     list_settings,
     make_settings,
+    shown,
 )
 
 __all__ = [
     "LIVE",
     "PROFILES",
+    "ROS_PARAMETERS",
     "CaptionSettings",
     "ClipSettings",
     "ClusteringSettings",
@@ -42,6 +51,7 @@ __all__ = [
     "DinoSettings",
     "LabelingSettings",
     "MergingSettings",
+    "NodeName",
     "NodeSettings",
     "Profile",
     "RefinementSettings",
@@ -54,4 +64,8 @@ __all__ = [
     "list_settings",
     "load_settings",
     "make_settings",
+    "read_parameters",
+    "read_value",
+    "shown",
+    "without_ros_parameters",
 ]

@@ -13,6 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 LIVE: dict[str, Any] = {"live": True}
 """Marks a setting that a running node can change; all others are read when the models are loaded."""
 
+OPERATION: dict[str, Any] = {"operation": True}
+"""Marks a setting of when and where a live node works and what it reports, which changes no result.
+
+All others decide what a recording is labelled with, and a run that goes on asks for the same ones.
+"""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
@@ -246,32 +252,36 @@ class DiagnosticsSettings(_Section):
     """From when on the node reports trouble."""
 
     silence_warn: Annotated[float, Field(gt=0.0, le=3600.0)] = Field(
-        3.0, description="No image for this long [s] is a warning.", json_schema_extra=LIVE
+        3.0,
+        description="No image for this long [s] is a warning.",
+        json_schema_extra=LIVE | OPERATION,
     )
     silence_error: Annotated[float, Field(gt=0.0, le=86400.0)] = Field(
-        30.0, description="No image for this long [s] is an error.", json_schema_extra=LIVE
+        30.0,
+        description="No image for this long [s] is an error.",
+        json_schema_extra=LIVE | OPERATION,
     )
     latency_warn: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         2.0,
         description="A latency (95th percentile) above this [s] is a warning; 0 = never.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     latency_error: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         10.0,
         description="A latency (95th percentile) above this [s] is an error; 0 = never.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     min_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(
         0.0,
         description="Fewer results per second than this [Hz], while somebody listens and images "
         "come, are a warning; 0 = never.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     rejection_hold: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         5.0,
         description="A rejected image is reported for this long [s]: as a warning, or as an error "
         "while there are no results.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
 
 
@@ -286,7 +296,7 @@ class SegmenterSettings(_Section):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         description="auto, cpu, cuda, cuda:N or mps.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -314,12 +324,15 @@ class NodeSettings(SegmenterSettings):
         ("",),
         description="Names of the cameras, such as [front, left]: each has its own topics, and all "
         "share the models. [''] is a single one without a name.",
+        json_schema_extra=OPERATION,
     )
     tracking: TrackingSettings = TrackingSettings()
     depth: DepthSettings = DepthSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     image_transport: Literal["raw", "compressed"] = Field(
-        "raw", description="Type of the image topic: sensor_msgs/Image or CompressedImage."
+        "raw",
+        description="Type of the image topic: sensor_msgs/Image or CompressedImage.",
+        json_schema_extra=OPERATION,
     )
     image_reliability: Literal["auto", "best_effort", "reliable"] = Field(
         "auto",
@@ -328,16 +341,18 @@ class NodeSettings(SegmenterSettings):
     max_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
         5.0,
         description="Highest rate of results [Hz], on the node's clock.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     lazy: bool = Field(
-        True, description="Whether to rest while nobody subscribes.", json_schema_extra=LIVE
+        True,
+        description="Whether to rest while nobody subscribes.",
+        json_schema_extra=LIVE | OPERATION,
     )
     keep_models: bool = Field(
         True,
         description="Whether a deactivated node keeps its models, ready to go on at once; otherwise "
         "it frees them and what they hold of the GPU, and activating it loads them again.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     publish_embeddings: bool = Field(
         True, description="Whether messages carry the segments' embeddings.", json_schema_extra=LIVE

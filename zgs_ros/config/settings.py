@@ -12,9 +12,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from zgs_ros.config.profiles import PROFILES
-from zgs_ros.config.schema import LIVE, SegmenterSettings
+from zgs_ros.config.schema import SegmenterSettings
 
 S = TypeVar("S", bound=SegmenterSettings)
+
+LONGEST_SHOWN = 100
+"""Characters of a wrong value or name that an error repeats at most."""
+
+MOST_SHOWN = 5
+"""Unknown settings that an error names at most."""
 
 
 class SettingsError(ValueError):
@@ -35,6 +41,7 @@ class Setting:
         exclusive_minimum: Whether `minimum` itself is not allowed.
         choices: Allowed texts, empty when any text is allowed.
         live: Whether a running node can change it.
+        operation: Whether it changes no result, see `zgs_ros.config.schema.OPERATION`.
     """
 
     path: str
@@ -46,6 +53,7 @@ class Setting:
     exclusive_minimum: bool
     choices: tuple[str, ...]
     live: bool
+    operation: bool
 
 
 def list_settings(schema: type[SegmenterSettings], profile: str = "balanced") -> list[Setting]:
@@ -72,10 +80,13 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     """
     given = flatten(values)
     infos = dict(_fields(schema))
-    problems = [_unknown_key(path, infos) for path in given if path not in infos]
+    problems = _unknown_keys([path for path in given if path not in infos], infos)
     profile = given.get("profile", schema.model_fields["profile"].default)
-    if profile not in PROFILES:
-        problems.append(f"profile: {profile!r} is not one of {', '.join(PROFILES)}")
+    if not isinstance(profile, str) or profile not in PROFILES:
+        problems.append(f"profile: {shown(profile)} is not one of {', '.join(PROFILES)}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    problems = [problem for path in given if (problem := _wrong_type(path, given[path], infos))]
     if problems:
         raise SettingsError("; ".join(problems))
     try:
@@ -103,6 +114,12 @@ def flatten(values: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def shown(value: Any) -> str:
+    """A value or name as a line of text shows it: quoted, and not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +155,7 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
             minimum, exclusive = bound.gt, True
         elif isinstance(bound, annotated_types.Le):
             maximum = bound.le
+    marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     assert isinstance(kind, type), f"{path}: settings are bool, int, float, str or tuple"
     return Setting(
         path=path,
@@ -148,14 +166,33 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
         maximum=maximum,
         exclusive_minimum=exclusive,
         choices=choices,
-        live=info.json_schema_extra == LIVE,
+        live="live" in marks,
+        operation="operation" in marks,
     )
 
 
-def _unknown_key(path: str, infos: Mapping[str, FieldInfo]) -> str:
-    near = difflib.get_close_matches(path, infos, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown setting {path!r}; {hint}allowed: {', '.join(infos)}"
+def _unknown_keys(paths: list[str], infos: Mapping[str, FieldInfo]) -> list[str]:
+    problems = []
+    for path in paths[:MOST_SHOWN]:
+        near = difflib.get_close_matches(path[:LONGEST_SHOWN], infos, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        problems.append(f"unknown setting {shown(path)}{hint}")
+    if len(paths) > MOST_SHOWN:
+        problems.append(f"and {len(paths) - MOST_SHOWN} other unknown ones")
+    if problems:
+        problems.append(f"allowed: {', '.join(infos)}")
+    return problems
+
+
+def _wrong_type(path: str, value: Any, infos: Mapping[str, FieldInfo]) -> str:
+    """What is wrong with a value that pydantic would take for a number or a truth value."""
+    kind = _describe(path, infos[path], None).kind
+    if kind not in (bool, int, float):
+        return ""
+    if isinstance(value, bool) == (kind is bool) and not isinstance(value, str):
+        return ""
+    wanted = "true or false" if kind is bool else "a number"
+    return f"{path}: must be {wanted}, got {shown(value)}"
 
 
 def _problems(
@@ -169,7 +206,7 @@ def _problems(
         value = given.get(path, problem["input"])
         text = problem["msg"].removeprefix("Value error, ")
         allowed = _allowed(_describe(path, infos[path], value)) if path else ""
-        yield f"{path or '.'.join(names)}: {text}, got {value!r}{f' (allowed: {allowed})' if allowed else ''}"
+        yield f"{path or '.'.join(names)}: {text}, got {shown(value)}{f' (allowed: {allowed})' if allowed else ''}"
 
 
 def _allowed(setting: Setting) -> str:

@@ -16,7 +16,7 @@ from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, Mode
 from zgs_ros.evaluation import run
 from zgs_ros.evaluation.datasets.base import Dataset, DatasetError, Sample
-from zgs_ros.evaluation.journal import Journal
+from zgs_ros.evaluation.evaluation_journal import EvaluationJournal
 from zgs_ros.evaluation.mapping import (
     REFERENCE_ENCODER,
     LabelMapper,
@@ -120,9 +120,9 @@ def ablate_embedding(
         and not key.startswith(("dino.", "clustering.", "refinement.", "merging."))
     }
     identity["variants"] = [variant.name for variant in chosen]
-    journal = Journal(folder, AblationRecord, identity, fresh)
+    journal = EvaluationJournal(folder, AblationRecord, identity, fresh)
     skipped = list(dataset.missing)
-    todo = [name for name in dataset.names if name not in journal.records]
+    todo = [name for name in dataset.names if name not in journal.entries]
     if todo:
         if mapping == "tt":
             encode = load_sentence_encoder(sentence_model)
@@ -138,7 +138,7 @@ def ablate_embedding(
                 skipped.append(str(error))
                 continue
             journal.add(_label_sample(embedders, labeler, mapper, sample))
-    records = [journal.records[name] for name in dataset.names if name in journal.records]
+    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
     results = {
         "identity": identity,
         "images": len(records),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zgs_ros import __version__
 from zgs_ros.config import SegmenterSettings, flatten
 from zgs_ros.evaluation.datasets.base import Dataset, DatasetError, Sample
-from zgs_ros.evaluation.journal import Journal
+from zgs_ros.evaluation.evaluation_journal import EvaluationJournal
 from zgs_ros.evaluation.mapping import (
     REFERENCE_ENCODER,
     LabelMapper,
@@ -85,13 +85,13 @@ def evaluate(
         ModelError: If a model can't be loaded.
     """
     identity = run_identity(dataset, settings, mapping, sentence_model)
-    journal = Journal(folder, Record, identity, fresh)
-    open_names = [name for name in dataset.names if name not in journal.records]
+    journal = EvaluationJournal(folder, Record, identity, fresh)
+    open_names = [name for name in dataset.names if name not in journal.entries]
     skipped = list(dataset.missing)
     if open_names:
         names = track(open_names, "evaluating")
         skipped += _process(dataset, settings, names, journal, mapping, sentence_model)
-    records = [journal.records[name] for name in dataset.names if name in journal.records]
+    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
     results = {
         "identity": identity,
         "skipped": skipped,
@@ -162,7 +162,7 @@ def _process(
     dataset: Dataset,
     settings: SegmenterSettings,
     names: Iterable[str],
-    journal: Journal[Record],
+    journal: EvaluationJournal[Record],
     mapping: Mapping,
     sentence_model: str,
 ) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -84,7 +84,7 @@ def settings_key(settings: SegmenterSettings) -> str:
 
 def label_files(
     images: Iterable[ImageFile], load: Callable[[], ImageSegmenter], options: LabelOptions
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Labels images one after the other; a bad one costs only itself.
 
     Per image ``<name>.overlay.png``, ``<name>.labels.png`` (16 bit, 0 = none, otherwise the
@@ -101,19 +101,24 @@ def label_files(
     Raises:
         zgs_ros.files.results.CannotWrite: If results can't be written, which would be no different
             for the next image.
+        zgs_ros.files.ownership.InUse: If another run writes to the folder.
     """
-    run = _Run(load, options)
-    for image in images:
-        yield run.label(image)
+    folder = ResultsFolder(options.out)
+    with folder.held():
+        run = _Run(load, options, folder)
+        for image in images:
+            yield run.label(image)
 
 
 class _Run:
     """What lives as long as a run: the results' names and, once it is needed, the segmenter."""
 
-    def __init__(self, load: Callable[[], ImageSegmenter], options: LabelOptions) -> None:
+    def __init__(
+        self, load: Callable[[], ImageSegmenter], options: LabelOptions, folder: ResultsFolder
+    ) -> None:
         self._load = load
         self._options = options
-        self._folder = ResultsFolder(options.out)
+        self._folder = folder
         self._segmenter: ImageSegmenter | None = None
 
     def label(self, image: ImageFile) -> Outcome:

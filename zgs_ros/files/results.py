@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.files.images import ImageFile
+from zgs_ros.files.ownership import is_own_png, marked_png, sole_writer, write_whole
 
 OVERLAY, LABELS, DESCRIPTION = ".overlay.png", ".labels.png", ".json"
 """Endings of the three files that are written for an image."""
 
 _LONGEST_NAME = 200
+_LONGEST_DESCRIPTION = 1 << 28
+_LOCK = ".zgs_label.lock"
 _FOREIGN = "?"
-"""Stands for the owner of a description that no run has written, as the annotations of a data set."""
+"""Stands for the owner of files that no run has written, such as the annotations of a data set."""
 
 
 class CannotWrite(RuntimeError):
@@ -36,8 +40,9 @@ class ResultsFolder:
 
     An image is called as in its folder, without its ending. Where an image of another name has
     that, the ending is kept; where an image of the same name in another folder has it, the folder
-    goes in front; where that does not help, a number goes behind. Files that no run has written are
-    never replaced.
+    goes in front; where that does not help, a number goes behind. What no run has written, links
+    among it, is never replaced: pictures that are written are marked, and descriptions have a
+    fingerprint.
 
     Args:
         path: The folder; it is made with the first result. Nothing is written outside it.
@@ -46,6 +51,22 @@ class ResultsFolder:
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()
         self._taken: dict[str, str] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder, made if it is not there, as this run's alone for the length of the block.
+
+        Raises:
+            zgs_ros.files.ownership.InUse: If another run writes there.
+            CannotWrite: If nobody can.
+        """
+        with ExitStack() as stack:
+            try:
+                self._path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(sole_writer(self._path / _LOCK))
+            except OSError as error:
+                raise CannotWrite(f"{self._path}: can't be written ({error})") from error
+            yield
 
     def source(self, image: ImageFile) -> str:
         """Path of an image as seen from the folder, so that both can be moved together."""
@@ -103,10 +124,11 @@ class ResultsFolder:
         text = json.dumps(description, indent=1, ensure_ascii=False)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            _write(_with_ending(output, OVERLAY), _png(overlay[..., ::-1]))
-            _write(_with_ending(output, LABELS), _png(label_map))
+            write_whole(_with_ending(output, OVERLAY), _png(overlay[..., ::-1]))
+            write_whole(_with_ending(output, LABELS), _png(label_map))
             # Last, because what it says of the other two must be true.
-            _write(_with_ending(output, DESCRIPTION), text.encode("utf-8", "backslashreplace"))
+            data = text.encode("utf-8", "backslashreplace")
+            write_whole(_with_ending(output, DESCRIPTION), data)
         except OSError as error:
             raise CannotWrite(f"{output}: can't be written ({error.strerror or error})") from error
 
@@ -128,15 +150,24 @@ class ResultsFolder:
         taken = self._taken.get(str(name).casefold())
         if taken is not None:
             return taken
-        path = _with_ending(self._path / name, DESCRIPTION)
+        output = self._path / name
+        pictures = [_with_ending(output, ending) for ending in (OVERLAY, LABELS)]
+        if any(os.path.lexists(path) and not is_own_png(path) for path in pictures):
+            return _FOREIGN
+        path = _with_ending(output, DESCRIPTION)
         if not os.path.lexists(path):
             return None
-        return str(_read_description(path).get("source", _FOREIGN))
+        description = _read_description(path)
+        return str(description["source"]) if _is_own(description) else _FOREIGN
 
     def _is_gone(self, source: str) -> bool:
         """Whether the image of an earlier run was moved or removed, so that its name can be had."""
-        is_ours = source not in (_FOREIGN, *self._taken.values())
-        return is_ours and not (self._path / source).exists()
+        if source in (_FOREIGN, *self._taken.values()):
+            return False
+        try:
+            return not (self._path / source).exists()
+        except (OSError, ValueError):  # a description that was changed: that is no path
+            return False
 
 
 def is_result(path: Path, folder: Path) -> bool:
@@ -145,15 +176,22 @@ def is_result(path: Path, folder: Path) -> bool:
         if path.name.endswith(ending):
             description = path.with_name(path.name.removesuffix(ending) + DESCRIPTION)
             is_inside = path.parent.resolve().is_relative_to(folder.resolve())
-            return is_inside or "fingerprint" in _read_description(description)
+            return is_inside or _is_own(_read_description(description))
     return False
+
+
+def _is_own(description: dict[str, Any]) -> bool:
+    return {"fingerprint", "source"} <= description.keys()
 
 
 def _read_description(path: Path) -> dict[str, Any]:
     """The description at a path, or nothing where there is none that can be read."""
     try:
-        description = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        if path.is_symlink() or not path.is_file():
+            return {}
+        with path.open("rb") as file:
+            description = json.loads(file.read(_LONGEST_DESCRIPTION))
+    except (OSError, ValueError, RecursionError):
         return {}
     return description if isinstance(description, dict) else {}
 
@@ -171,17 +209,4 @@ def _with_ending(path: Path, ending: str) -> Path:
 
 
 def _png(pixels: NDArray[Any]) -> bytes:
-    return bytes(cv2.imencode(".png", pixels)[1])
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file that is there as a whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    try:
-        with part.open("xb") as file:  # "x" does not follow a link that waits under this name
-            file.write(data)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    return marked_png(bytes(cv2.imencode(".png", pixels)[1]))

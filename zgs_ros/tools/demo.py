@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zgs_ros.files.ownership import open_log
+from zgs_ros.tools.processes import dies_with_parent
 from zgs_ros.tools.watch import NoResult
 
 DOMAINS = range(1, 100)
@@ -91,7 +91,7 @@ def run(options: DemoOptions) -> None:
 def _process(arguments: Sequence[str], log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a command of this program; interrupts it at the end, and kills it if that doesn't help."""
     with ExitStack() as stack:
-        output = stack.enter_context(log.open("wb")) if log else None
+        output = stack.enter_context(open_log(log)) if log else None
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             stdin=subprocess.DEVNULL,
@@ -99,7 +99,7 @@ def _process(arguments: Sequence[str], log: Path | None) -> Iterator[subprocess.
             stderr=subprocess.STDOUT if output else None,
             # A session of its own: Ctrl-C reaches this process alone, which ends the others in order.
             start_new_session=True,
-            preexec_fn=_dies_with_parent(),
+            preexec_fn=dies_with_parent(),
         )
         try:
             yield process
@@ -110,22 +110,6 @@ def _process(arguments: Sequence[str], log: Path | None) -> Iterator[subprocess.
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _dies_with_parent() -> Callable[[], None] | None:
-    """What a new process does first, so that it is killed when this one is (Linux only)."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # here: between fork and exec nothing should be loaded
-    parent = os.getpid()
-    set_parent_death_signal = 1
-
-    def prepare() -> None:
-        prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before that
-            os._exit(1)
-
-    return prepare
 
 
 def _explain(name: str, code: int, log: Path) -> str:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from zgs_ros.files.ownership import MARK, is_own_text, sole_writer, write_whole
 from zgs_ros.segmentation import Segmentation
+
+LIST, LOCK = ".zgs_recording", ".zgs_recording.lock"
+"""Files in a recording: what it has written, and who writes it now."""
+
+_OVERLAY = re.compile(r"\d{4,}(-\d+)?\.jpg", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +41,12 @@ class Frame:
     latency: float
     overlay: bytes | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready description, one line of segments.jsonl."""
+    def to_dict(self, overlay: str | None) -> dict[str, Any]:
+        """JSON-ready description, one line of segments.jsonl.
+
+        Args:
+            overlay: Name of the overlay's file.
+        """
         stamp = self.header.stamp
         return {
             "frame": self.number,
@@ -40,31 +54,99 @@ class Frame:
             "frame_id": self.header.frame_id,
             "latency": round(self.latency, 4),
             "processing_time": round(self.processing_time, 4),
-            "overlay": overlay_name(self.number) if self.overlay else None,
+            "overlay": overlay,
             **self.segmentation.to_dict(),
         }
 
 
 class Recorder:
-    """Writes frames to a folder; what an earlier recording left there is replaced."""
+    """Writes frames to a folder; what an earlier recording left there is replaced.
+
+    Nothing else is: a list in the folder says what recordings have written.
+
+    Args:
+        folder: Made if it is not there.
+
+    Raises:
+        zgs_ros.files.ownership.InUse: If another recording goes there.
+        FileExistsError: If segments.jsonl is not of a recording.
+        OSError: If the folder can't be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._list, self._lines = folder / LIST, folder / "segments.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if re.fullmatch(r"\d{4,}\.jpg", path.name):
-                path.unlink()
-        self._lines = folder / "segments.jsonl"
-        self._lines.write_text("")
+        with ExitStack() as stack:
+            stack.enter_context(sole_writer(folder / LOCK))
+            written = self._written()
+            if os.path.lexists(self._lines) and (
+                self._lines.name not in written or not _is_file(self._lines)
+            ):
+                raise FileExistsError(
+                    f"{self._lines}: is there, and of no recording; move it away, or name another "
+                    "folder"
+                )
+            for name, seal in written.items():
+                if _OVERLAY.fullmatch(name) and _is_sealed(folder / name, seal):
+                    (folder / name).unlink()
+            entries = {"": MARK, self._lines.name: ""}
+            write_whole(self._list, "".join(map(_line, entries.items())).encode())
+            self._lines.write_text("")
+            self._lock = stack.pop_all()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def write(self, frame: Frame) -> None:
         """Adds a frame: its overlay, then its line, so that every line's picture exists."""
+        name = None
         if frame.overlay:
-            (self._folder / overlay_name(frame.number)).write_bytes(frame.overlay)
+            name = self._free_name(frame.number)
+            with self._list.open("a", encoding="utf-8") as entries:
+                entries.write(_line((name, _seal(frame.overlay))))
+            write_whole(self._folder / name, frame.overlay)
         with self._lines.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(frame.to_dict()) + "\n")
+            lines.write(json.dumps(frame.to_dict(name)) + "\n")
+
+    def close(self) -> None:
+        """Lets others record to the folder."""
+        self._lock.close()
+
+    def _free_name(self, number: int) -> str:
+        """File name of a frame's overlay; a picture of the user's keeps its own."""
+        names = chain([f"{number:04d}.jpg"], (f"{number:04d}-{again}.jpg" for again in count(2)))
+        return next(name for name in names if not os.path.lexists(self._folder / name))
+
+    def _written(self) -> dict[str, str]:
+        """Seals of what earlier recordings wrote, by name."""
+        if not is_own_text(self._list):
+            if os.path.lexists(self._list):
+                raise FileExistsError(f"{self._list}: is there, and of no recording; move it away")
+            return {}
+        lines = self._list.read_text("utf-8", "replace").split("\n")[1:]
+        pairs = (line.partition(" ") for line in lines)
+        return {name: seal for seal, _, name in pairs if name}
 
 
-def overlay_name(number: int) -> str:
-    """File name of a frame's overlay."""
-    return f"{number:04d}.jpg"
+def _line(entry: tuple[str, str]) -> str:
+    name, seal = entry
+    return f"{seal} {name}\n"
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _seal(data: bytes) -> str:
+    return f"{len(data)}:{hashlib.sha256(data).hexdigest()}"
+
+
+def _is_sealed(path: Path, seal: str) -> bool:
+    """Whether a file is as it was written."""
+    if not _is_file(path) or str(path.stat().st_size) != seal.partition(":")[0]:
+        return False
+    return _seal(path.read_bytes()) == seal

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -59,9 +60,11 @@ def run(options: WatchOptions, console: Console | None = None) -> None:
     Raises:
         NoResult: If no result came within the timeout.
         zgs_ros.dds.raw.DdsError: If the network can't be joined.
+        zgs_ros.files.ownership.InUse: If another recording goes to the folder.
+        OSError: If the folder can't be written, or holds what no recording has written.
     """
-    record = Recorder(options.out) if options.out else None
     with (
+        Recorder(options.out) if options.out else nullcontext() as record,
         Node(options.name, network=options.network, distro=options.distro) as node,
         Display(console or Console(), options.node) as display,
     ):

@@ -65,7 +65,7 @@ def follow(mean: nn.Module, model: nn.Module, change: float) -> None:
         kept.lerp_(value, change)
 
 
-class Journal:
+class TrainingLog:
     """Means of what is measured, every `every` steps, to the log and to a file of JSON lines."""
 
     def __init__(self, file: Path, every: int = 50) -> None:

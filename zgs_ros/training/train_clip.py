@@ -31,7 +31,7 @@ from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.models.mini_tower import Stem
 from zgs_ros.synthetic import COLOURS
 from zgs_ros.training.common import (
-    Journal,
+    TrainingLog,
     follow,
     load_state,
     naming_loss,
@@ -212,7 +212,7 @@ class ClipTrainer:
         }
         self._text = TextTower(self.model, directions)
         self._state_file = out / "clip.pt"
-        self._journal = Journal(out / "clip.jsonl")
+        self._log = TrainingLog(out / "clip.jsonl")
         self.step = 0
         if state := load_state(self._state_file, self._device):
             self._restore(state)
@@ -254,9 +254,9 @@ class ClipTrainer:
                 examples = self._crops.sample(training.batch, rng)
             values = self._train_step(examples, rng)
             self.step += 1
-            self._journal.add(self.step, {**values, "seconds": time.monotonic() - started})
+            self._log.add(self.step, {**values, "seconds": time.monotonic() - started})
             if self.step % evaluate_every == 0 or self.step == training.steps:
-                self._journal.write({"step": self.step, **self.evaluate(held_out)})
+                self._log.write({"step": self.step, **self.evaluate(held_out)})
                 self.save()
 
     def _train_step(self, examples: Examples, rng: np.random.Generator) -> dict[str, float]:

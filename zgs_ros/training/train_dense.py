@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zgs_ros.oversegmentation.features import DinoFeatures
-from zgs_ros.training.common import Journal, follow, load_state, save_state
+from zgs_ros.training.common import TrainingLog, follow, load_state, save_state
 from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.views import View, random_view, stack
 
@@ -87,7 +87,7 @@ class DenseTrainer:
         self._training = training
         self._pool = pool
         self._state_file = out / "dense.pt"
-        self._journal = Journal(out / "dense.jsonl")
+        self._log = TrainingLog(out / "dense.jsonl")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         features = DinoFeatures(backbone, training.size)
         features.stride = features.patch  # no overlap: every patch is trained once
@@ -121,7 +121,7 @@ class DenseTrainer:
             started = time.monotonic()
             values = self._train_step(*self._views(order, rng))
             self.step += 1
-            self._journal.add(self.step, {**values, "seconds_per_step": time.monotonic() - started})
+            self._log.add(self.step, {**values, "seconds_per_step": time.monotonic() - started})
             if self.step % save_every == 0 or self.step == training.steps:
                 state = {
                     "student": self._student.state_dict(),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zgs_ros.training.common import Journal, follow, load_state, save_state
+from zgs_ros.training.common import TrainingLog, follow, load_state, save_state
 from zgs_ros.training.pool import ScenePool, shuffled
 from zgs_ros.training.views import random_view, stack
 
@@ -87,7 +87,7 @@ class DinoTrainer:
         self._training = training
         self._pool = pool
         self._state_file = out / "state.pt"
-        self._journal = Journal(out / "log.jsonl")
+        self._log = TrainingLog(out / "log.jsonl")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         backbone: Any = timm.create_model(
             f"local-dir:{config}", pretrained=False, num_classes=0, depth=training.blocks
@@ -139,7 +139,7 @@ class DinoTrainer:
             scenes = [self._pool[next(order)].rgb for _ in range(training.batch)]
             values = self._train_step(*_views(scenes, training, rng))
             self.step += 1
-            self._journal.add(self.step, {**values, "seconds": time.monotonic() - started})
+            self._log.add(self.step, {**values, "seconds": time.monotonic() - started})
             if self.step % save_every == 0 or self.step == training.steps:
                 self.save()
 

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from zgs_ros.models.mini_tower import WIDTH, Stem
 from zgs_ros.training.common import (
-    Journal,
+    TrainingLog,
     load_state,
     naming_loss,
     patch_loss,
@@ -68,7 +68,7 @@ class StemTrainer:
             self._network.parameters(), lr=training.rate, weight_decay=training.weight_decay
         )
         self._state_file = out / "stem.pt"
-        self._journal = Journal(out / "stem.jsonl")
+        self._log = TrainingLog(out / "stem.jsonl")
         self.step = 0
         if state := load_state(self._state_file, self._device):
             self._network.load_state_dict(state["network"])
@@ -86,7 +86,7 @@ class StemTrainer:
             started = time.monotonic()
             values = self._train_step(self._crops.sample(self._training.batch, rng))
             self.step += 1
-            self._journal.add(self.step, {**values, "seconds": time.monotonic() - started})
+            self._log.add(self.step, {**values, "seconds": time.monotonic() - started})
             if self.step % save_every == 0 or self.step == self._training.steps:
                 state = {
                     "network": self._network.state_dict(),

@@ -6,40 +6,44 @@ import hashlib
 import sqlite3
 import zlib
 from pathlib import Path
+from typing import Any
 
 from zgs_ros.bags.bag import BagError
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming import messages
 
+_TYPE = "zgs_ros/msg/SegmentArray"
 
-class Journal:
+
+class SegmentationJournal:
     """Segmentations by what they were made of: an image message and the settings.
 
     They are kept as they come from the models, before tracking. Every one survives what happens to
-    the process from then on.
+    the process from then on. What can't be read any more counts as not made.
 
     Args:
-        path: The file; made if it is not there, and begun anew if it is damaged.
+        path: The file, which nobody else uses; made if it is not there, and begun anew if it is
+            damaged.
         settings_key: Of the settings that images are segmented with.
         types: To keep segmentations as messages.
 
     Raises:
-        BagError: If another run uses it, or it can't be written.
+        BagError: If it can't be written.
     """
 
     def __init__(self, path: Path, settings_key: str, types: MessageTypes) -> None:
-        self._settings_key = settings_key.encode()
+        self._path = path
         self._types = types
         self._header = messages.header(types, 0)
+        # What was kept as another message can't be read as this one.
+        self._settings_key = (settings_key + types.type_hash(_TYPE)).encode()
         try:
             self._database = _open(path)
         except sqlite3.OperationalError as error:
-            hint = "another run works on it" if "locked" in str(error) else str(error)
-            raise BagError(f"{path}: can't be used: {hint}") from None
+            raise BagError(f"{path}: can't be used: {error}") from None
         except sqlite3.DatabaseError:
-            path.unlink()
-            self._database = _open(path)
+            self._database = _open_anew(path)
 
     def key(self, data: bytes) -> bytes:
         """What the segmentation of a serialized image message is found by."""
@@ -47,8 +51,11 @@ class Journal:
 
     def recall(self, key: bytes) -> tuple[Segmentation, float] | None:
         """A segmentation and the seconds that it took; None if it was not made yet."""
-        row = self._database.execute("SELECT data FROM results WHERE key = ?", (key,)).fetchone()
-        return self._decode(row[0]) if row else None
+        rows = self._execute("SELECT data FROM results WHERE key = ?", key)
+        try:
+            return self._decode(rows[0][0]) if rows else None
+        except Exception:  # whatever the decoder stumbles over in a row that is damaged
+            return None
 
     def remember(
         self, key: bytes, segmentation: Segmentation, seconds: float
@@ -59,17 +66,33 @@ class Journal:
         """
         message = messages.segment_array(self._types, self._header, segmentation, seconds)
         data = zlib.compress(self._types.serialize(message), 1)
-        self._database.execute("INSERT OR REPLACE INTO results VALUES (?, ?)", (key, data))
+        self._execute("INSERT OR REPLACE INTO results VALUES (?, ?)", key, data)
         return self._decode(data)
 
     def close(self) -> None:
         """Closes the file."""
         self._database.close()
 
+    def _execute(self, statement: str, *values: bytes) -> list[Any]:
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.OperationalError:  # such as a full disk: it is whole
+            raise
+        except sqlite3.DatabaseError:
+            self._database.close()
+            self._database = _open_anew(self._path)
+            return self._database.execute(statement, values).fetchall()
+
     def _decode(self, data: bytes) -> tuple[Segmentation, float]:
-        message = self._types.deserialize(zlib.decompress(data), "zgs_ros/msg/SegmentArray")
+        message = self._types.deserialize(zlib.decompress(data), _TYPE)
         took = message.processing_time
         return messages.parse_segment_array(message), took.sec + took.nanosec * 1e-9
+
+
+def _open_anew(path: Path) -> sqlite3.Connection:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    return _open(path)
 
 
 def _open(path: Path) -> sqlite3.Connection:
