@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from cyclonedds.core import DDSException, GuardCondition, ReadCondition, WaitSet
@@ -25,6 +26,7 @@ from zgs_ros.dds.raw import DdsError
 from zgs_ros.dds.service import Handler, Service, service_id
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.texts import printable
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +106,13 @@ class Publisher:
 
 
 class Subscription:
-    """A topic that is read; made by `Node.create_subscription`."""
+    """A topic that is read; made by `Node.create_subscription`.
+
+    Attributes:
+        topic: Its full name.
+        type_name: Of its messages.
+        malformed: Messages that came, but are none of their type.
+    """
 
     def __init__(
         self,
@@ -116,6 +124,7 @@ class Subscription:
     ) -> None:
         self.topic = topic
         self.type_name = type_name
+        self.malformed = 0
         self._types = types
         self._reader = reader
         self._callback = callback
@@ -125,11 +134,27 @@ class Subscription:
         """How many publishers are matched now."""
         return len(self._reader.get_matched_publications())
 
+    @property
+    def lost(self) -> int:
+        """Messages that DDS knows to have been sent, and that did not come."""
+        return raw.lost(self._reader)
+
     def deliver(self) -> None:
         """Hands the next samples to the callback; an exception costs its sample."""
         for cdr in raw.take(self._reader, _SAMPLES_PER_TAKE):
             try:
-                self._callback(self._types.deserialize(cdr, self.type_name))
+                message = self._types.deserialize(cdr, self.type_name)
+            except Exception as error:  # of NumPy, of rosbags, of a decoder of texts
+                self.malformed += 1
+                reason = printable(str(error) or type(error).__name__)
+                self._log.log(
+                    logging.WARNING,
+                    "malformed",
+                    f"{self.topic}: {len(cdr)} bytes are no {self.type_name}: {reason}",
+                )
+                continue
+            try:
+                self._callback(message)
             except Exception as error:
                 text = f"{self.topic}: a message is left out: {error}"
                 self._log.log(logging.ERROR, "callback", text, exc_info=True)
@@ -168,12 +193,14 @@ class Node:
         }
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
-        self._topics: dict[tuple[str, str], Topic[Any]] = {}
+        # Readers and writers hold their topics.
+        self._topics: WeakValueDictionary[tuple[str, str], Topic[Any]] = WeakValueDictionary()
         self._subscriptions: list[Subscription | Service] = []
         self._writers: list[DataWriter] = []
         self._readers: list[DataReader] = []
         self._conditions: list[ReadCondition] = []
         self._lock = threading.Lock()
+        self._leaving: list[Subscription] = []
         self._closed = False
         domains.join(self.network)
         try:
@@ -261,6 +288,12 @@ class Node:
         self._waitset.attach(condition)
         return subscription
 
+    def remove_subscription(self, subscription: Subscription) -> None:
+        """Ends a subscription; its callback may run once more."""
+        with self._lock:
+            self._leaving.append(subscription)
+        self._wake.set(True)
+
     def create_service(self, name: str, type_name: str, handler: Handler) -> Service:
         """A service for clients that use rmw_cyclonedds_cpp; the handler runs on the node's thread.
 
@@ -312,10 +345,16 @@ class Node:
 
     def _topic(self, name: str, type_name: str) -> Topic[Any]:
         key = (name, type_name)
-        if key not in self._topics:
-            self._topics[key] = Topic(self._participant, name, self.types.idl_type(type_name))
-            raw.keep_type(self._topics[key])
-        return self._topics[key]
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = domains.create_topic(
+                self.network.domain,
+                self._participant,
+                name,
+                self.types.type_hash(type_name),
+                lambda: self.types.idl_type(type_name),
+            )
+        return topic
 
     def _announce(self) -> None:
         """Tells the graph which endpoints belong to this node."""
@@ -340,10 +379,22 @@ class Node:
             self._waitset.wait(duration(seconds=1))
             if self._closed:
                 return
+            self._wake.take()
             with self._lock:
+                while self._leaving:
+                    self._end(self._leaving.pop())
                 subscriptions = list(self._subscriptions)
             for subscription in subscriptions:
                 subscription.deliver()
+
+    def _end(self, subscription: Subscription) -> None:
+        """Deletes a subscription's reader; on the thread that reads, which then can't be reading it."""
+        place = self._subscriptions.index(subscription)
+        del self._subscriptions[place]
+        reader, condition = self._readers.pop(place), self._conditions.pop(place)
+        self._waitset.detach(condition)
+        raw.delete(reader)
+        self._announce()
 
 
 def _valid_name(what: str, name: str) -> str:

@@ -100,6 +100,8 @@ class Board:
             self._cameras = {name: self._cameras.get(name, _Camera()) for name in cameras or [""]}
             for name, health in cameras.items():
                 self._cameras[name].health = health
+            for gone in self._versions.keys() - {None, *self._cameras}:
+                del self._versions[gone]
             self._advance(None)
 
     def show_notice(self, text: str) -> None:
