@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from zgs_ros import __version__
@@ -18,6 +19,7 @@ from zgs_ros.streaming.clock import SimulatedClock, SystemClock
 from zgs_ros.streaming.depth import DepthFeed
 from zgs_ros.streaming.diagnostics import Diagnosis
 from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.images import decode
 from zgs_ros.streaming.memory import memory_facts
 from zgs_ros.streaming.outputs import Outputs, make_publishers
 from zgs_ros.streaming.services import (
@@ -117,7 +119,8 @@ class Peer:
         )
         try:
             self._outputs = _outputs(self.node, settings)
-            self._services = Services(segmenter, self.node.types)
+            limited = partial(decode, max_pixels=settings.max_pixels)
+            self._services = Services(segmenter, self.node.types, limited)
             self._enrichment = Enrichment(settings, self._clock)
             self.stream = SegmentationStream(
                 segmenter,
@@ -125,6 +128,7 @@ class Peer:
                 wanted=self._outputs.wanted,
                 clock=self._clock,
                 settings=StreamSettings(settings.max_rate, settings.lazy),
+                decode=limited,
                 enrich=self._enrichment,
             )
             self.stream.start()

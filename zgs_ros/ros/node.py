@@ -56,7 +56,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         self._settings = declare_settings(self)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._diagnostics = make_publisher(self, "/diagnostics", DIAGNOSTICS)
-        self._decode: Callable[[Any], NDArray[np.uint8]] | None = None
+        self._decode: Callable[..., NDArray[np.uint8]] | None = None
         self._loaded: Pipeline | None = None
         self._loading_transition = "configure"
         self._failure = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Pipeline:
 def open_pipeline(
     node: Any,
     settings: NodeSettings,
-    decode: Callable[[Any], NDArray[np.uint8]],
+    decode: Callable[..., NDArray[np.uint8]],
     diagnostics: RclpyPublisher,
 ) -> Pipeline:
     """Loads the models, makes the topics and starts the stream; all or nothing of it.
@@ -86,7 +87,8 @@ def open_pipeline(
         factory = RclpyMessages()
         cameras = {name: make_publishers(name, publisher, settings) for name in settings.cameras}
         outputs = Outputs(factory, cameras, diagnostics, settings)
-        services = Services(segmenter, factory, decode)
+        limited = partial(decode, max_pixels=settings.max_pixels)
+        services = Services(segmenter, factory, limited)
         enrichment = Enrichment(settings, node)
 
         def publish(result: Result) -> None:
@@ -99,7 +101,7 @@ def open_pipeline(
             wanted=outputs.wanted,
             clock=node,
             settings=StreamSettings(settings.max_rate, settings.lazy),
-            decode=decode,
+            decode=limited,
             enrich=enrichment,
         )
         answers = publisher("~/query/result", "zgs_ros/msg/QueryResult")

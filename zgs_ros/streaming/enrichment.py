@@ -82,7 +82,8 @@ class Enrichment:
             return result.segmentation
         try:
             camera = self._camera(result.camera, info)
-            placed = locate(result.segmentation, decode_depth(message), camera)
+            depth = decode_depth(message, self.settings.max_pixels)
+            placed = locate(result.segmentation, depth, camera)
         except ValueError as error:
             self._count(result.camera, "bad", str(error))
             self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")
