@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
 
 from PIL import Image as Pillow
 
@@ -50,7 +49,7 @@ def check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
 
 def open_picture(
     data: bytes | memoryview,
-    formats: Sequence[str],
+    formats: tuple[str, ...],
     max_pixels: int = MAX_PIXELS,
     *,
     reduce: bool = True,

@@ -5,6 +5,9 @@ from __future__ import annotations
 LONGEST = 200
 """Characters of a foreign text that are repeated at most."""
 
+LONGEST_LINE = 10_000
+"""Characters of a line that are shown at most."""
+
 
 def bounded(text: str, longest: int = LONGEST) -> str:
     """A text, or its beginning and how long it was."""
@@ -20,6 +23,11 @@ def printable(text: str, longest: int = LONGEST) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
         for letter in cut
     )
+
+
+def printable_lines(text: str, longest: int = LONGEST_LINE) -> str:
+    """A text of several lines, each of them `printable`."""
+    return "\n".join(printable(line, longest) for line in text.split("\n"))
 
 
 def quoted(text: object, longest: int = LONGEST) -> str:

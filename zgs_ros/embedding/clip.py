@@ -22,6 +22,9 @@ from zgs_ros.gpu.upload import upload
 from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
+MAX_WORDS = 20_000
+"""Words that a tokenizer may remember."""
+
 CPU_CACHE = 40_000_000
 """Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
 Mode = Literal["global_subtraction", "mask", "crop"]
@@ -151,6 +154,7 @@ class ClipEmbedder:
             )
             for i in range(0, len(texts), TEXT_BATCH)
         ]
+        _forget_words(self._tokenizer)
         if not batches:
             return np.zeros((0, self.dimensions), np.float32)
         return unit(torch.cat(batches)).cpu().numpy()
@@ -179,6 +183,15 @@ class ClipEmbedder:
     def _cropped(self, image: Tensor, masks: Masks) -> Tensor:
         pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
         return unit(self._model.encode_image(pixels))
+
+
+def _forget_words(tokenizer: Any) -> None:
+    """Empties what open_clip's tokenizer remembers of every word it ever saw, when it is much."""
+    cache = getattr(tokenizer, "cache", None)
+    if isinstance(cache, dict) and len(cache) > MAX_WORDS:
+        special = {word: parts for word, parts in cache.items() if word == parts}
+        cache.clear()
+        cache.update(special)
 
 
 class EncodedImages:
