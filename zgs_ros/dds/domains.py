@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +14,13 @@ from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.topic import Topic
 
 from zgs_ros.dds import raw
-from zgs_ros.dds.network import Network
+from zgs_ros.dds.network import PARTICIPANTS, Network
 from zgs_ros.dds.raw import DdsError
 
+logger = logging.getLogger(__name__)
+
 MOST_CLASSES = 30
-"""Topics of one type where each needs a class of its own: with 33, Cyclone DDS takes all memory."""
+"""Classes of one type with Cyclone DDS 0.10, which for 33 of them takes all memory."""
 
 
 @dataclass
@@ -27,7 +31,8 @@ class _Joined:
         handle: Keeps it.
         config: That it was created with.
         nodes: In it.
-        types: Classes of the types and what `raw.keep_type` gave for them, by the types' hash.
+        types: Classes of the types and what `raw.keep_type` gave for them (0 with Cyclone DDS 0.10), by
+            the types' hash.
         topics: Topics that were made, by the hash of their type.
     """
 
@@ -35,7 +40,7 @@ class _Joined:
     config: str
     nodes: int = 0
     types: dict[str, tuple[type, int]] = field(default_factory=dict)
-    topics: dict[str, int] = field(default_factory=dict)
+    topics: Counter[str] = field(default_factory=Counter)
 
 
 _domains: dict[int, _Joined] = {}
@@ -56,13 +61,36 @@ def join(network: Network) -> None:
                 f"domain {network.domain} is in use in this process with another network configuration"
             )
         if joined is None:
-            try:
-                joined = _Joined(Domain(network.domain, config), config)
-            except DDSException as error:
-                hint = f"; CYCLONEDDS_URI is {network.user_config!r}" if network.user_config else ""
-                raise DdsError(f"domain {network.domain} can't be joined: {error}{hint}") from error
-            _domains[network.domain] = joined
+            joined = _domains[network.domain] = _Joined(_create(network), config)
         joined.nodes += 1
+
+
+def _create(network: Network) -> Domain:
+    network, problems = network.resolved()
+    for problem in problems:
+        logger.warning("%s", problem)
+    try:
+        return Domain(network.domain, network.cyclone_config())
+    except DDSException as error:
+        first = error
+    # It says no more than that it failed; this helps where all of the usual places are taken.
+    most = network.most_participants
+    try:
+        domain = Domain(network.domain, network.cyclone_config(most))
+    except DDSException:
+        hint = f"; CYCLONEDDS_URI is {network.user_config!r}" if network.user_config else ""
+        raise DdsError(
+            f"domain {network.domain} can't be joined: {first}. Where {most} participants are on this "
+            "machine already, stop some, or set <ParticipantIndex>none</ParticipantIndex> in "
+            f"CYCLONEDDS_URI{hint}"
+        ) from first
+    logger.warning(
+        "%d participants of domain %d are on this machine already; without multicast those that came "
+        "first may not see this one",
+        PARTICIPANTS,
+        network.domain,
+    )
+    return domain
 
 
 def create_topic(
@@ -77,7 +105,8 @@ def create_topic(
     A class of its own for every topic would be a type of its own, all with one name, of which
     Cyclone DDS can't hold more than 32. One class for several topics would not do either: the
     binding would fill in the description anew while other threads read it. So the first topic makes
-    it, and the others are made past the binding.
+    it, and the others are made past the binding; with Cyclone DDS 0.10, which gives no access to it,
+    only topics beyond `MOST_CLASSES` share it.
 
     Args:
         domain_id: That was joined.
@@ -91,20 +120,14 @@ def create_topic(
     """
     with _lock:
         joined = _domains[domain_id]
-        known = joined.types.get(type_hash)
-        if known:
-            return raw.create_topic(participant, name, *known)
-        count = joined.topics[type_hash] = joined.topics.get(type_hash, 0) + 1
-        if count > MOST_CLASSES:
-            raise DdsError(
-                f"{name}: more than {MOST_CLASSES} topics of one type need Cyclone DDS 11 or newer: "
-                "pip install 'cyclonedds>=11'"
-            )
-        data_type = make_type()
+        data_type, sertype = joined.types.get(type_hash, (None, 0))
+        if data_type and sertype:
+            return raw.create_topic(participant, name, data_type, sertype)
+        joined.topics[type_hash] += 1
+        if data_type is None or joined.topics[type_hash] <= MOST_CLASSES:
+            data_type = make_type()
         topic: Topic[Any] = Topic(participant, name, data_type)
-        sertype = raw.keep_type(topic)
-        if sertype:
-            joined.types[type_hash] = data_type, sertype
+        joined.types[type_hash] = data_type, raw.keep_type(topic)
         return topic
 
 

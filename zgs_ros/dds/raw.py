@@ -70,7 +70,7 @@ def lost(reader: DataReader) -> int:
     return int(status.total_count) if status else 0
 
 
-def keep_type(topic: Topic[Any]) -> int | None:
+def keep_type(topic: Topic[Any]) -> int:
     """Keeps a topic's type in memory until the process ends.
 
     Python types share one entry of Cyclone DDS's instance table among all topics without a key. It
@@ -78,14 +78,14 @@ def keep_type(topic: Topic[Any]) -> int | None:
     which one node closes while another goes on would crash.
 
     Returns:
-        What `create_topic` takes; None with Cyclone DDS 0.10, which gives no access to it.
+        What `create_topic` takes; 0 with Cyclone DDS 0.10, which gives no access to it.
     """
     if not hasattr(_library, "dds_get_entity_sertype"):
-        return None
+        return 0
     sertype = ctypes.c_void_p()
     code = _library.dds_get_entity_sertype(ctypes.c_int32(topic._ref), ctypes.byref(sertype))
     if code != 0 or sertype.value is None:
-        return None
+        return 0
     _library.ddsi_sertype_ref(sertype)
     return sertype.value
 

@@ -99,7 +99,9 @@ def _line(frame: Frame, diagnostics: Mapping[str, str]) -> str:
 
 
 def _footer(frame: Frame, diagnostics: Mapping[str, str]) -> str:
-    parts = [f"{len(frame.segmentation.segments)} segments", f"latency {frame.latency:.2f} s"]
+    parts = [f"{len(frame.segmentation.segments)} segments"]
+    if frame.latency is not None:
+        parts.append(f"latency {frame.latency:.2f} s")
     if diagnostics:
         parts += [
             f"{_value(diagnostics, 'results per second', '0')} results/s",
