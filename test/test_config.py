@@ -17,6 +17,7 @@ from zgs_ros.config import (
     load_settings,
     make_settings,
 )
+from zgs_ros.pictures import MAX_PIXELS
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -25,6 +26,10 @@ def test_every_profile_is_valid(profile: str) -> None:
     assert settings["profile"] == profile
     for path, value in PROFILES[profile].items():
         assert settings[path] == value
+
+
+def test_the_largest_image_is_the_same_without_settings() -> None:
+    assert NodeSettings().max_pixels == MAX_PIXELS
 
 
 def test_profile_paper_is_the_published_method() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
@@ -14,11 +16,23 @@ from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.clock import SimulatedClock
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.port import QosProfile
 
 NETWORK = Network(DOMAIN, loopback_only=True)
 START = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("sec", "nanosec"),
+    [(2**31 - 1, 2**32 - 1), (1, 10**9), (-1, 0), (-(2**31), 5), (2**31, 0)],
+)
+def test_what_is_no_time_is_left_out(sec: int, nanosec: int) -> None:
+    clock = SimulatedClock()
+    for told in ((7, 5), (sec, nanosec)):
+        clock.offer(SimpleNamespace(clock=SimpleNamespace(sec=told[0], nanosec=told[1])))
+    assert clock.now_ns() == 7_000_000_005
 
 
 def test_rate_follows_the_simulated_clock_which_may_jump_back(

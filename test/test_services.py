@@ -94,6 +94,18 @@ def test_segment_image_names_what_is_wrong_with_an_image(services: Services) -> 
         services.segment_image(image(encoding="rgb565"))
 
 
+def test_a_giant_query_is_refused_and_not_repeated(with_result: Services) -> None:
+    with pytest.raises(ServiceError, match="text has 1000000 characters, at most 500 are allowed"):
+        with_result.query("x" * 1_000_000)
+    with pytest.raises(ServiceError) as caught:
+        with_result.query("mug", camera="y" * 1_000_000)
+    assert len(str(caught.value)) < 1000
+    query = SimpleNamespace(text="x" * 1_000_000, max_results=0, camera="y" * 1_000_000)
+    answer = with_result.answer(query)
+    assert not answer.success
+    assert len(answer.message) + len(answer.query.text) + len(answer.query.camera) < 2000
+
+
 @pytest.mark.parametrize(
     ("text", "max_results", "expected"),
     [

@@ -41,6 +41,7 @@ from zgs_ros.oversegmentation.refinement import (
     squared_distances,
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
+from zgs_ros.pictures import check_size
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
 from zgs_ros.stages import StageClock, mark_for
 
@@ -106,7 +107,7 @@ class Segmenter:
             image: uint8 RGB (height, width, 3), at least 1x1.
 
         Raises:
-            ValueError: If the image is of another shape or type.
+            ValueError: If the image is of another shape or type, or of a size that is not accepted.
         """
         return self.segment_batch([image])[0]
 
@@ -117,7 +118,7 @@ class Segmenter:
             ValueError: If an image is of another shape or type than uint8 RGB (height, width, 3).
         """
         for image in images:
-            _check_image(image)
+            _check_image(image, self._settings.max_pixels)
         if not images:
             return []
         # NumPy's BLAS keeps its threads spinning after each product, in the way of PyTorch's.
@@ -162,9 +163,10 @@ class Segmenter:
         """The segments before anything is named or merged: ids (height, width) from 1 on.
 
         Raises:
-            ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3).
+            ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3), or
+                of a size that is not accepted, see `zgs_ros.pictures`.
         """
-        _check_image(image)
+        _check_image(image, self._settings.max_pixels)
         frame = upload(image, self._device)
         pixels, features = self._extract_features([frame])
         groups = group_positions(features[0], self._settings.clustering.positions)
@@ -184,7 +186,7 @@ class Segmenter:
         Raises:
             ValueError: If image or masks are of the wrong shape.
         """
-        _check_image(image)
+        _check_image(image, self._settings.max_pixels)
         return self._describe(self._clip.embed_segments([image], [masks])[0])
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
@@ -290,11 +292,12 @@ def load_segmenter(settings: SegmenterSettings) -> Segmenter:
     return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
 
 
-def _check_image(image: Image) -> None:
+def _check_image(image: Image, max_pixels: int) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(
             f"an image must be uint8 RGB (height, width, 3), got {image.dtype} {image.shape}"
         )
+    check_size(image.shape[1], image.shape[0], max_pixels)
 
 
 def _is_flat(image: Image) -> bool:

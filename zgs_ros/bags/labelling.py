@@ -113,6 +113,7 @@ class BagLabelling:
         self._writer = writer
         self._load = load
         self._segmenter: ImageSegmenter | None = None
+        self._max_pixels = settings.max_pixels
         self._slots: dict[str, float] = {}
         self._waiting: deque[_Waiting] = deque()
         self._longest_queue = QUEUE_LENGTH * len(plan.cameras)
@@ -195,7 +196,7 @@ class BagLabelling:
         recorded, header = image.recorded, image.message.header
         self._writer.time = recorded.time
         try:
-            pixels = decode(image.message)
+            pixels = decode(image.message, self._max_pixels)
         except BadImage as error:
             return _failed(recorded, str(error))
         key = self._journal.key(recorded.data)

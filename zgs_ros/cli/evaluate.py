@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zgs_ros.cli.tables import print_table, track
+from zgs_ros.texts import printable_lines
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.config import SegmenterSettings
@@ -269,5 +270,5 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _fail(error: Exception, code: int) -> None:
-    typer.secho(f"zgs evaluate: {error}", fg=typer.colors.RED, err=True)
+    typer.secho(printable_lines(f"zgs evaluate: {error}"), fg=typer.colors.RED, err=True)
     raise typer.Exit(code) from None

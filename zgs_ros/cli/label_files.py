@@ -67,6 +67,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         embeddings=request.embeddings,
         overwrite=request.overwrite,
         opacity=settings.overlay_opacity,
+        max_pixels=settings.max_pixels,
     )
     unlisted: list[OSError] = []
 

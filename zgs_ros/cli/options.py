@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from zgs_ros.texts import printable_lines
+
 NETWORK, BAGS = "Network", "Bags"
 Domain = Annotated[
     int | None,
@@ -141,5 +143,5 @@ def network_of(domain: int | None, local: bool) -> Any:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    typer.secho(f"zgs: {error}", fg=typer.colors.RED, err=True)
+    typer.secho(printable_lines(f"zgs: {error}"), fg=typer.colors.RED, err=True)
     raise SystemExit(code)

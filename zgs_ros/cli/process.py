@@ -13,6 +13,8 @@ from types import FrameType
 from rich.console import Console
 from rich.logging import RichHandler
 
+from zgs_ros.texts import printable_lines
+
 
 def configure_logging() -> None:
     """Sends log lines to stderr: coloured for a person, plain and unwrapped for a file or pipe."""
@@ -21,14 +23,21 @@ def configure_logging() -> None:
         handler = RichHandler(
             console=Console(stderr=True), show_path=False, omit_repeated_times=False, markup=False
         )
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Printable("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+            _Printable("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
         )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("zgs_ros").setLevel(logging.INFO)
+
+
+class _Printable(logging.Formatter):
+    """Lines in which texts from outside do nothing to the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 @contextmanager

@@ -308,6 +308,11 @@ class SegmenterSettings(_Section):
         description="Whether a CUDA GPU replays CUDA graphs, which spares the CPU telling it every "
         "operation; takes GPU memory and some slow first images.",
     )
+    max_pixels: Annotated[int, Field(ge=1024, le=10**9)] = Field(
+        2**25,
+        description="Largest image that is accepted, in pixels; a larger JPEG is decoded at half, a "
+        "quarter or an eighth of its size. A pixel takes up to 90 bytes of memory.",
+    )
     dino: DinoSettings = DinoSettings()
     clustering: ClusteringSettings = ClusteringSettings()
     refinement: RefinementSettings = RefinementSettings()

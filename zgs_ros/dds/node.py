@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from cyclonedds.core import DDSException, Entity, GuardCondition, ReadCondition, WaitSet
@@ -27,6 +28,7 @@ from zgs_ros.streaming.clock import Clock, SimulatedClock, SystemClock
 from zgs_ros.streaming.names import absolute, full_name
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
 from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.texts import printable
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,13 @@ class Publisher:
 
 
 class Subscription:
-    """A topic that is read; made by `Node.create_subscription`."""
+    """A topic that is read; made by `Node.create_subscription`.
+
+    Attributes:
+        topic: Its full name.
+        type_name: Of its messages.
+        malformed: Messages that came, but are none of their type.
+    """
 
     def __init__(
         self,
@@ -95,6 +103,7 @@ class Subscription:
         self._leave = leave
         self._closed = False
         self.type_name = type_name
+        self.malformed = 0
         self._types = types
         self._reader = reader
         self._callback = callback
@@ -110,13 +119,29 @@ class Subscription:
             self._closed = True
             self._leave(self._reader)
 
+    @property
+    def lost(self) -> int:
+        """Messages that DDS knows to have been sent, and that did not come."""
+        return raw.lost(self._reader)
+
     def deliver(self) -> None:
         """Hands the next samples to the callback; an exception costs its sample."""
         if self._closed:
             return
         for cdr in raw.take(self._reader, _SAMPLES_PER_TAKE):
             try:
-                self._callback(self._types.deserialize(cdr, self.type_name))
+                message = self._types.deserialize(cdr, self.type_name)
+            except Exception as error:  # of NumPy, of rosbags, of a decoder of texts
+                self.malformed += 1
+                reason = printable(str(error) or type(error).__name__)
+                self._log.log(
+                    logging.WARNING,
+                    "malformed",
+                    f"{self.topic}: {len(cdr)} bytes are no {self.type_name}: {reason}",
+                )
+                continue
+            try:
+                self._callback(message)
             except Exception as error:
                 text = f"{self.topic}: a message is left out: {error}"
                 self._log.log(logging.ERROR, "callback", text, exc_info=True)
@@ -159,7 +184,8 @@ class Node:
         self._remapped: set[str] = set()
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
-        self._topics: dict[tuple[str, str], Topic[Any]] = {}
+        # Readers and writers hold their topics.
+        self._topics: WeakValueDictionary[tuple[str, str], Topic[Any]] = WeakValueDictionary()
         self.factory = self.types
         self._writers: list[Entity] = []
         self._readers: dict[DataReader, tuple[Subscription | Service, ReadCondition]] = {}
@@ -320,10 +346,16 @@ class Node:
 
     def _topic(self, name: str, type_name: str) -> Topic[Any]:
         key = (name, type_name)
-        if key not in self._topics:
-            self._topics[key] = Topic(self._participant, name, self.types.idl_type(type_name))
-            raw.keep_type(self._topics[key])
-        return self._topics[key]
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = domains.create_topic(
+                self.network.domain,
+                self._participant,
+                name,
+                self.types.type_hash(type_name),
+                lambda: self.types.idl_type(type_name),
+            )
+        return topic
 
     def _announce(self) -> None:
         """Tells the graph which endpoints belong to this node."""
@@ -348,6 +380,7 @@ class Node:
             self._waitset.wait(duration(seconds=1))
             if self._closed:
                 return
+            self._wake.take()
             with self._lock:
                 listeners = [listener for listener, _ in self._readers.values()]
             for listener in listeners:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from cyclonedds._clayer import ddspy_take
-from cyclonedds.core import InstanceState, SampleState, ViewState
+from cyclonedds.core import Entity, InstanceState, SampleState, ViewState
+from cyclonedds.domain import DomainParticipant
 from cyclonedds.internal import DDS
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
@@ -83,18 +84,59 @@ def take(reader: DataReader, limit: int = 1) -> list[bytes]:
     return [data for data, info in samples if info.valid_data]
 
 
-def keep_type(topic: Topic[Any]) -> None:
+def lost(reader: DataReader) -> int:
+    """Samples that were sent to a reader and never came."""
+    status = reader.get_sample_lost_status()
+    return int(status.total_count) if status else 0
+
+
+def keep_type(topic: Topic[Any]) -> int:
     """Keeps a topic's type in memory until the process ends.
 
     Python types share one entry of Cyclone DDS's instance table among all topics without a key. It
     points to the type of the topic that was used first, and so must not outlive it: a process in
     which one node closes while another goes on would crash.
+
+    Returns:
+        What `create_topic` takes; 0 with Cyclone DDS 0.10, which gives no access to it.
     """
     if not hasattr(_library, "dds_get_entity_sertype"):
-        return  # Cyclone DDS 0.10, which gives no access to it
+        return 0
     sertype = ctypes.c_void_p()
-    if _library.dds_get_entity_sertype(ctypes.c_int32(topic._ref), ctypes.byref(sertype)) == 0:
-        _library.ddsi_sertype_ref(sertype)
+    code = _library.dds_get_entity_sertype(ctypes.c_int32(topic._ref), ctypes.byref(sertype))
+    if code != 0 or sertype.value is None:
+        return 0
+    _library.ddsi_sertype_ref(sertype)
+    return sertype.value
+
+
+def create_topic(
+    participant: DomainParticipant, name: str, data_type: type, sertype: int
+) -> Topic[Any]:
+    """Another topic of a type in the same domain.
+
+    Args:
+        participant: Whose topic it is.
+        name: The topic's.
+        data_type: Class of the type.
+        sertype: What `keep_type` gave for the class's first topic.
+
+    Raises:
+        DdsError: If DDS refuses it.
+    """
+    kind = ctypes.c_void_p(sertype)
+    _library.ddsi_sertype_ref(kind)  # the topic's own
+    reference = _library.dds_create_topic_sertype(
+        ctypes.c_int32(participant._ref), name.encode(), ctypes.byref(kind), None, None, None
+    )
+    if reference < 0:
+        _library.ddsi_sertype_unref(kind)
+        raise DdsError(f"DDS refuses the topic {name} (return code {reference})")
+    topic: Topic[Any] = Topic.__new__(Topic)
+    Entity.__init__(topic, reference)
+    topic.data_type = data_type
+    topic._keepalive_entities = [participant]
+    return topic
 
 
 def delete(entity: DDS) -> None:

@@ -31,6 +31,9 @@ from zgs_ros.gpu.upload import upload
 from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
+MAX_WORDS = 20_000
+"""Words that a tokenizer may remember."""
+
 CPU_CACHE = 40_000_000
 """Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
 CAPTURED_SEGMENTS = (1, 2, 4, 8, 12, 16, 24, 32)
@@ -245,6 +248,7 @@ class ClipEmbedder:
             )
             for i in range(0, len(texts), TEXT_BATCH)
         ]
+        _forget_words(self._tokenizer)
         if not batches:
             return np.zeros((0, self.dimensions), np.float32)
         return unit(torch.cat(batches)).cpu().numpy()
@@ -277,6 +281,15 @@ class ClipEmbedder:
 def unit(rows: Tensor) -> Tensor:
     """Rows of any type as float32 of unit norm."""
     return functional.normalize(rows.float(), dim=-1)
+
+
+def _forget_words(tokenizer: Any) -> None:
+    """Empties what open_clip's tokenizer remembers of every word it ever saw, when it is much."""
+    cache = getattr(tokenizer, "cache", None)
+    if isinstance(cache, dict) and len(cache) > MAX_WORDS:
+        special = {word: parts for word, parts in cache.items() if word == parts}
+        cache.clear()
+        cache.update(special)
 
 
 def _interpolation(visual: Any) -> Literal["bilinear", "bicubic"]:

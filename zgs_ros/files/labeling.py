@@ -17,6 +17,7 @@ from zgs_ros.drawing import draw_overlay
 from zgs_ros.files.images import BadImageFile, ImageFile, decode_image
 from zgs_ros.files.results import LeadsOutside, ResultsFolder
 from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.segmentation import ImageSegmenter
 
 
@@ -55,6 +56,7 @@ class LabelOptions:
         embeddings: Whether the description holds the segments' embeddings.
         overwrite: Whether to redo images whose results are up to date.
         opacity: Of the overlay's tint, 0 .. 1.
+        max_pixels: Largest image that is accepted.
     """
 
     out: Path
@@ -62,6 +64,7 @@ class LabelOptions:
     embeddings: bool = False
     overwrite: bool = False
     opacity: float = 0.35
+    max_pixels: int = MAX_PIXELS
 
 
 def settings_key(settings: SegmenterSettings) -> str:
@@ -131,7 +134,7 @@ class _Run:
             fingerprint = _fingerprint(data, self._options)
             if not self._options.overwrite and self._folder.is_up_to_date(output, fingerprint):
                 return Outcome(image, State.UP_TO_DATE, output)
-            pixels = decode_image(data)
+            pixels = decode_image(data, self._options.max_pixels)
         except OSError as error:
             problem = f"can't be read: {error.strerror or error}"
             return Outcome(image, State.FAILED, output, problem)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
+from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.streaming.images import check_image, decode
 
 RCLError = rclpy_implementation.RCLError
@@ -44,7 +45,7 @@ class RclpyMessages:
         return bytes([value])
 
 
-def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
+def bridged_decode() -> Callable[..., NDArray[np.uint8]]:
     """Decodes as `streaming.images.decode`, with cv_bridge where it can.
 
     16-bit and YUV images differ between versions of cv_bridge, and padded rows shift its picture.
@@ -52,11 +53,11 @@ def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
     """
     bridge = importlib.import_module("cv_bridge").CvBridge()
 
-    def convert(message: Any) -> NDArray[np.uint8]:
+    def convert(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         channels = BRIDGED.get(getattr(message, "encoding", ""))
         if channels is None or message.step != message.width * channels:
-            return decode(message)
-        check_image(message)
+            return decode(message, max_pixels)
+        check_image(message, max_pixels)
         return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
 
     return convert

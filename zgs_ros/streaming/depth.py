@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.geometry import PinholeCamera
+from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.streaming.images import BadImage, Layout, read_rows
+from zgs_ros.texts import quoted
 
 _METRES = Layout(channels=1, depth=4)
 _MILLIMETRES = Layout(channels=1, depth=2)
@@ -25,8 +27,12 @@ class BadDepth(ValueError):
     """Depth that can't be used; the text says why and what to do."""
 
 
-def decode_depth(message: Any) -> NDArray[np.float32]:
+def decode_depth(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
     """Decodes a depth sensor_msgs/Image.
+
+    Args:
+        message: As `zgs_ros.streaming.images.decode_image` takes it.
+        max_pixels: Larger ones are refused.
 
     Returns:
         float32 (height, width) in metres, possibly read-only; 0, nan and inf are invalid (REP 118).
@@ -37,11 +43,11 @@ def decode_depth(message: Any) -> NDArray[np.float32]:
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise BadDepth(
-            f"depth encoding {message.encoding!r} is not supported "
+            f"depth encoding {quoted(message.encoding)} is not supported "
             f"(allowed: {', '.join(DEPTH_ENCODINGS)})"
         )
     try:
-        rows = read_rows(message, layout)
+        rows = read_rows(message, layout, max_pixels)
     except BadImage as error:
         raise BadDepth(f"depth: {error}") from None
     kind = f"{'>' if message.is_bigendian else '<'}{'f4' if layout is _METRES else 'u2'}"
@@ -61,7 +67,7 @@ def read_camera(info: Any) -> PinholeCamera:
     distortion = tuple(float(value) for value in info.d)
     if any(distortion) and info.distortion_model not in STRAIGHT:
         raise BadDepth(
-            f"camera_info has distortion model {info.distortion_model!r} "
+            f"camera_info has distortion model {quoted(info.distortion_model)} "
             f"(allowed: {', '.join(STRAIGHT[1:])}); rectify the images first (image_proc)"
         )
     matrix = np.array(info.k, np.float64).reshape(3, 3)

@@ -91,7 +91,8 @@ class Enrichment:
         message, info = result.depth.message, result.depth.info
         try:
             camera = self._camera(result.camera, info)
-            placed = locate(result.segmentation, decode_depth(message), camera)
+            depth = decode_depth(message, self.settings.max_pixels)
+            placed = locate(result.segmentation, depth, camera)
         except ValueError as error:
             self._count(result.camera, BAD, str(error))
             self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")

@@ -95,7 +95,7 @@ class SegmentationNode:
         settings: NodeSettings,
         load: Callable[[NodeSettings], ImageSegmenter],
         *,
-        choose_decode: Callable[[], Callable[[Any], NDArray[np.uint8]]] = lambda: decode_any,
+        choose_decode: Callable[[], Callable[..., NDArray[np.uint8]]] = lambda: decode_any,
         recent: Callable[[], RecentMessages] = Recent,
         way_out: Callable[[str], str] = lambda transition: transition,
     ) -> None:
@@ -267,7 +267,7 @@ class SegmentationNode:
         settings, port = self._settings, self._port
         logger.info("loading the models of profile %r", settings.profile)
         with ExitStack[None]() as undo:
-            decode = self._choose_decode()
+            decode = partial(self._choose_decode(), max_pixels=settings.max_pixels)
             segmenter = self._load(settings)
             undo.callback(segmenter.close)
             outputs = open_outputs(port, settings)

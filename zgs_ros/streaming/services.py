@@ -17,6 +17,10 @@ from zgs_ros.streaming import messages
 from zgs_ros.streaming.images import BadImage, decode_image
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.stream import Result, SegmentationStream
+from zgs_ros.texts import bounded, quoted
+
+MAX_TEXT = 500
+"""Longest text of a query, in characters; CLIP sees some 70 words of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +90,10 @@ class Services:
             camera: Whose result; "" for the one with the best segment.
 
         Raises:
-            ServiceError: If the text is empty, or there is no result yet.
+            ServiceError: If the text is empty or long, or there is no result yet.
         """
+        if len(text) > MAX_TEXT:
+            raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
         if not text.strip():
             raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
         if not self._latest:
@@ -97,7 +103,7 @@ class Services:
             )
         if camera and camera not in self._latest:
             raise ServiceError(
-                f"there is no result of a camera {camera!r} (there are: {', '.join(self._latest)})"
+                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
             )
         wanted = self._segmenter.embed_text(text)
         ranked = {
@@ -209,7 +215,14 @@ def outcome(done: Future[T]) -> T:
 
 
 def refusal(factory: MessageFactory, query: Any, reason: str) -> Any:
-    """zgs_ros/QueryResult that says why there is none."""
+    """zgs_ros/QueryResult that says why there is none; of long texts it repeats the beginning."""
+    if max(len(query.text), len(query.camera)) > MAX_TEXT:
+        query = factory.create(
+            "zgs_ros/msg/Query",
+            text=bounded(query.text, MAX_TEXT),
+            max_results=query.max_results,
+            camera=bounded(query.camera, MAX_TEXT),
+        )
     return factory.create(
         "zgs_ros/msg/QueryResult",
         query=query,

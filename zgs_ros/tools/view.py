@@ -115,6 +115,7 @@ class Viewer:
         self._board = board
         self._state = NodeState(options.node)
         self._segments: dict[str, Subscription] = {}
+        self._overlays: dict[str, Subscription] = {}
         self._cameras: list[str] = []
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], list[Future[Any]]] = {}
@@ -129,8 +130,11 @@ class Viewer:
     def look(self) -> None:
         """Looks whether the node is there; to be called every now and then."""
         state, domain = self._state, self._node.network.domain
-        for camera in self._cameras:
+        cameras = self._cameras
+        for camera in cameras:
             self._follow(camera)
+        for camera in self._segments.keys() - {"", *cameras}:
+            self._leave(camera)
         state.notice(sum(topic.publisher_count() for topic in self._segments.values()))
         gone = state.seen and not state.publishers
         self._board.show_notice(
@@ -184,12 +188,16 @@ class Viewer:
             self._show(camera, pairs.take())
 
         subscribe = self._node.create_subscription
-        subscribe(
+        self._overlays[camera] = subscribe(
             f"{topic}/overlay/compressed", "sensor_msgs/msg/CompressedImage", add_overlay, PATIENT
         )
         self._segments[camera] = subscribe(
             f"{topic}/segments", "zgs_ros/msg/SegmentArray", add_result, PATIENT
         )
+
+    def _leave(self, camera: str) -> None:
+        for topics in (self._segments, self._overlays):
+            topics.pop(camera).close()
 
     def _show(self, camera: str, frames: list[Frame]) -> None:
         for frame in frames:
