@@ -87,12 +87,13 @@ def node_parameters(
         read_parameters,
         read_value,
         shown,
+        use_current_names,
         without_ros_parameters,
     )
     from zgs_ros.streaming.interface import check_cameras
 
     values = read_parameters(params, node or NodeName()) if params else {}
-    values.update(flag_values(flags))
+    given = flag_values(flags)
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
@@ -100,9 +101,10 @@ def node_parameters(
                 f"--set needs KEY=VALUE, for example clip.sigma=2, got {shown(pair)}"
             )
         try:
-            values[key.strip()] = read_value(text)
+            given[key.strip()] = read_value(text)
         except SettingsError as error:
             raise SettingsError(f"--set {shown(pair)}: the value {error}") from None
+    values.update(use_current_names(given))
     is_simulated = values.get("use_sim_time", False)
     try:
         if not isinstance(is_simulated, bool):

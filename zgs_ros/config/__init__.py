@@ -30,6 +30,7 @@ from zgs_ros.config.schema import (
     TrackingSettings,
 )
 from zgs_ros.config.settings import (
+    RENAMED,
     Setting,
     SettingsError,
     flag_values,
@@ -37,11 +38,13 @@ from zgs_ros.config.settings import (
     list_settings,
     make_settings,
     shown,
+    use_current_names,
 )
 
 __all__ = [
     "LIVE",
     "PROFILES",
+    "RENAMED",
     "ROS_PARAMETERS",
     "CaptionSettings",
     "ClipSettings",
@@ -67,5 +70,6 @@ __all__ = [
     "read_parameters",
     "read_value",
     "shown",
+    "use_current_names",
     "without_ros_parameters",
 ]
