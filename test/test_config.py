@@ -71,7 +71,6 @@ def test_profile_paper_is_the_published_method() -> None:
         (["front left"], "'front left'"),
         (["1st"], "'1st'"),
         (["front", "front"], "'front' twice"),
-        (["overlay"], "'overlay' is a topic of the node itself"),
     ],
 )
 def test_cameras_need_names_that_topics_can_have(cameras: list[str], fragment: str) -> None:

@@ -24,6 +24,7 @@ FAST: dict[str, Any] = {"max_rate": 1000.0}
 VALUES = {
     *("version", "model", "device", "profile", "image topic", "image publishers"),
     *("image reliability", "silent topics subscribed anew", "result subscribers", "memory [MB]"),
+    "lost before they came",
     *("received", "processed", "dropped", "rejected", "pending", "results per second", "segments"),
     *("image age [s]", "result age [s]", "latency p50 [ms]", "latency p95 [ms]"),
     *(f"stage {stage} [ms]" for stage in ("decode", "dino", "tracking", "publish")),

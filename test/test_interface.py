@@ -17,11 +17,11 @@ from cyclonedds.builtin import (
 from cyclonedds.domain import DomainParticipant
 from dds_support import DOMAIN, HalvesSegmenter, Peer
 
-from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.config import NodeSettings, SettingsError, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.peer import PeerOptions
-from zgs_ros.streaming.interface import Endpoint, endpoints
+from zgs_ros.streaming.interface import Endpoint, check_cameras, endpoints, reserved_names
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
@@ -72,6 +72,21 @@ def ros_type(dds_name: str) -> str:
     package, kind, _, name = dds_name.split("::")
     name = name.removesuffix("_").removesuffix("_Request").removesuffix("_Response")
     return f"{package}/{kind}/{name}"
+
+
+RESERVED = {
+    *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
+    *("query", "segment_image"),
+}
+
+
+def test_cameras_can_not_be_called_like_topics_of_the_node() -> None:
+    assert reserved_names() == RESERVED
+    for name in RESERVED:
+        settings = make_settings(NodeSettings, {"cameras": ["front", name]})
+        with pytest.raises(SettingsError, match=f"'{name}' is a topic of the node itself"):
+            check_cameras(settings)
+    check_cameras(make_settings(NodeSettings, {"cameras": ["front", "left"]}))
 
 
 @pytest.mark.parametrize("given", CASES, ids=lambda given: ", ".join(given) or "defaults")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zgs_ros.cli.tables import print_table, track
+from zgs_ros.profiles import PROFILE_NAMES
 from zgs_ros.texts import printable_lines
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
@@ -89,7 +90,7 @@ def evaluate(
     params: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings, as for the node (YAML).")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="paper, balanced, fast or mini.")] = None,
+    profile: Annotated[str | None, typer.Option(help=PROFILE_NAMES)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     set_: Annotated[
         list[str] | None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zgs_ros.cli.options import BAGS, command, node_settings, split
+from zgs_ros.profiles import PROFILE_NAMES
 from zgs_ros.streaming.outputs import OUTPUT_NAMES
 
 
@@ -33,7 +34,7 @@ def label(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
     ] = None,
     device: Annotated[
         str | None,

@@ -17,6 +17,7 @@ from zgs_ros.cli.options import (
     node_parameters,
     read_remappings,
 )
+from zgs_ros.profiles import PROFILE_NAMES
 
 
 def run(
@@ -26,7 +27,7 @@ def run(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
     ] = None,
     device: Annotated[
         str | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from zgs_ros.cli.options import command, node_settings
+from zgs_ros.profiles import PROFILE_NAMES
 
 app = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
 
@@ -35,7 +36,7 @@ def list_models() -> None:
 
 @app.command("pull")
 def pull_models(
-    profile: Annotated[str, typer.Option(help="paper, balanced, fast or mini.")] = "balanced",
+    profile: Annotated[str, typer.Option(help=PROFILE_NAMES)] = "balanced",
     set_: Annotated[
         list[str] | None,
         typer.Option(

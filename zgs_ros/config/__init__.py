@@ -12,7 +12,6 @@ from zgs_ros.config.files import (
     read_value,
     without_ros_parameters,
 )
-from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import (
     LIVE,
     CaptionSettings,
@@ -24,7 +23,6 @@ from zgs_ros.config.schema import (
     LabelingSettings,
     MergingSettings,
     NodeSettings,
-    Profile,
     RefinementSettings,
     SegmenterSettings,
     TrackingSettings,
@@ -40,6 +38,7 @@ from zgs_ros.config.settings import (
     shown,
     use_current_names,
 )
+from zgs_ros.profiles import PROFILES
 
 __all__ = [
     "LIVE",
@@ -56,7 +55,6 @@ __all__ = [
     "MergingSettings",
     "NodeName",
     "NodeSettings",
-    "Profile",
     "RefinementSettings",
     "SegmenterSettings",
     "Setting",

@@ -286,15 +286,10 @@ class DiagnosticsSettings(_Section):
     )
 
 
-Profile = Literal["paper", "balanced", "fast", "mini"]
-
-
 class SegmenterSettings(_Section):
     """All that decides what a segmentation looks like."""
 
-    profile: Profile = Field(
-        "balanced", description="Named set of defaults for the models and stages."
-    )
+    profile: str = Field("balanced", description="Named set of defaults for the models and stages.")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",

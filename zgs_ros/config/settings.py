@@ -12,8 +12,8 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import SegmenterSettings
+from zgs_ros.profiles import PROFILES
 
 RENAMED = {"clustering.positions": "clustering.groups"}
 """Former names of settings, which are understood for one release, and their names."""
@@ -170,6 +170,8 @@ def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
 def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
     annotation = info.annotation
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if path == "profile":
+        choices = tuple(PROFILES)
     kind = type(choices[0]) if choices else (get_origin(annotation) or annotation)
     minimum: Any = None
     maximum: Any = None

@@ -103,7 +103,8 @@ class Subscription:
         self._leave = leave
         self._closed = False
         self.type_name = type_name
-        self.malformed = 0
+        self._malformed = 0
+        self._never_came = 0
         self._types = types
         self._reader = reader
         self._callback = callback
@@ -121,8 +122,10 @@ class Subscription:
 
     @property
     def lost(self) -> int:
-        """Messages that DDS knows to have been sent, and that did not come."""
-        return raw.lost(self._reader)
+        """Messages that DDS knows to have been sent and that did not come, or that are malformed."""
+        if not self._closed:
+            self._never_came = raw.lost(self._reader)
+        return self._never_came + self._malformed
 
     def deliver(self) -> None:
         """Hands the next samples to the callback; an exception costs its sample."""
@@ -132,7 +135,7 @@ class Subscription:
             try:
                 message = self._types.deserialize(cdr, self.type_name)
             except Exception as error:  # of NumPy, of rosbags, of a decoder of texts
-                self.malformed += 1
+                self._malformed += 1
                 reason = printable(str(error) or type(error).__name__)
                 self._log.log(
                     logging.WARNING,

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from zgs_ros.ros.convert import InvalidHandle, RCLError, RclpyMessages, message_class
+from zgs_ros.ros.events import SubscriptionEventCallbacks
 from zgs_ros.ros.transitions import finished
 from zgs_ros.streaming.pairing import QUEUE_LENGTH
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
@@ -48,12 +49,9 @@ class RclpyPort:
 
     def create_subscription(
         self, topic: str, type_name: str, callback: Callback, qos: QosProfile = SENSOR
-    ) -> _Closing:
+    ) -> RclpySubscription:
         """Subscribes to a topic."""
-        made = self._node.create_subscription(
-            message_class(type_name), topic, callback, _profile(qos)
-        )
-        return _Closing(lambda: self._node.destroy_subscription(made))
+        return RclpySubscription(self._node, topic, type_name, callback, qos)
 
     def create_service(self, name: str, type_name: str, handler: Handler) -> _Closing:
         """Offers a service."""
@@ -119,6 +117,41 @@ class RclpyPublisher:
 
     def _is_alive(self) -> bool:
         return self._node.context.ok() and not self._closed
+
+
+class RclpySubscription:
+    """A topic that is read.
+
+    Args:
+        node: That subscribes.
+        topic: As the node resolves it.
+        type_name: Such as ``"sensor_msgs/msg/Image"``.
+        callback: Takes the messages.
+        qos: Of the subscription.
+    """
+
+    def __init__(
+        self, node: Node, topic: str, type_name: str, callback: Callback, qos: QosProfile
+    ) -> None:
+        self.lost = 0
+        self._node = node
+        self._subscription = node.create_subscription(
+            message_class(type_name),
+            topic,
+            callback,
+            _profile(qos),
+            event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost),
+        )
+        self._closed = False
+
+    def close(self) -> None:
+        """Takes it from the graph."""
+        if not self._closed:
+            self._closed = True
+            self._node.destroy_subscription(self._subscription)
+
+    def _count_lost(self, event: Any) -> None:
+        self.lost = int(event.total_count)
 
 
 class RosClock:

@@ -162,6 +162,7 @@ class BusSubscription:
     type_name: str
     callback: Callback
     qos: QosProfile
+    lost: int = 0  # nothing ever is
 
     def __post_init__(self) -> None:
         with self.bus._lock:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zgs_ros.config import NodeSettings
 from zgs_ros.streaming.pairing import QUEUE_LENGTH, DepthFeed, RecentMessages
-from zgs_ros.streaming.port import Closable, Offer, Port, QosProfile
+from zgs_ros.streaming.port import Offer, Port, QosProfile, Subscription
 from zgs_ros.streaming.stream import SegmentationStream
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -138,6 +138,11 @@ class CameraInputs:
         """How often a silent topic of the camera was subscribed to anew."""
         return sum(subscription.renewals for subscription in self._subscriptions.values())
 
+    @property
+    def lost(self) -> int:
+        """Messages of the camera that are known to be lost before they came in."""
+        return sum(subscription.lost for subscription in self._subscriptions.values())
+
     def problems(self) -> list[str]:
         """What is wrong with the camera's topics, as far as the graph shows it."""
         return [text for s in self._subscriptions.values() if (text := s.problem())]
@@ -187,6 +192,7 @@ class FollowingSubscription:
     ) -> None:
         self.topic = topic
         self.renewals = 0
+        self._lost_before = 0
         self._port = port
         self._type_name = type_name
         self._callback = callback
@@ -203,6 +209,11 @@ class FollowingSubscription:
     def reliable(self) -> bool:
         """Whether lost messages are sent again."""
         return self._qos.reliable
+
+    @property
+    def lost(self) -> int:
+        """Messages that were sent and did not come, or could not be read, as far as is known."""
+        return self._lost_before + self._subscription.lost
 
     def publisher_count(self) -> int:
         """Publishers of the topic that have its type, as of the latest look."""
@@ -241,6 +252,7 @@ class FollowingSubscription:
         self._qos = wanted
         self._silent_since = now
         before, self._subscription = self._subscription, self._subscribe()
+        self._lost_before += before.lost
         before.close()
 
     def close(self) -> None:
@@ -263,7 +275,7 @@ class FollowingSubscription:
         }[self._reliability]
         return QosProfile(reliable, self._depth, latched and reliable)
 
-    def _subscribe(self) -> Closable:
+    def _subscribe(self) -> Subscription:
         return self._port.create_subscription(self.topic, self._type_name, self._take, self._qos)
 
     def _take(self, message: Any) -> None:

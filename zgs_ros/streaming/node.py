@@ -112,7 +112,7 @@ class SegmentationNode:
         self._failure = ""
         self._loaded: _Loaded | None = None
         self._cameras: tuple[CameraInputs, ...] = ()
-        self._renewals = 0
+        self._renewals = self._lost = 0
         with ExitStack[None]() as made:
             self._diagnostics = _publisher(port, DIAGNOSTICS)
             made.callback(self._diagnostics.close)
@@ -241,6 +241,7 @@ class SegmentationNode:
             "silent topics subscribed anew": str(
                 self._renewals + sum(camera.renewals for camera in cameras)
             ),
+            "lost before they came": str(self._lost + sum(camera.lost for camera in cameras)),
             "result subscribers": "yes" if wanted else "no",
             **loaded.enrichment.facts(),
             **memory_facts(loaded.facts["device"]),
@@ -312,6 +313,7 @@ class SegmentationNode:
         for camera in cameras:
             camera.close()
             self._renewals += camera.renewals
+            self._lost += camera.lost
 
     def _free(self) -> None:
         with self._lock:

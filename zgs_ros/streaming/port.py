@@ -70,6 +70,15 @@ class Publisher(Closable, Protocol):
         ...
 
 
+class Subscription(Closable, Protocol):
+    """A topic that is read."""
+
+    @property
+    def lost(self) -> int:
+        """Messages that were sent and did not come, or could not be read, as far as is known."""
+        ...
+
+
 Callback = Callable[[Any], None]
 Reply = Callable[[dict[str, Any]], None]
 """Takes the fields of a response, once, on any thread."""
@@ -114,7 +123,7 @@ class Port(Protocol):
 
     def create_subscription(
         self, topic: str, type_name: str, callback: Callback, qos: QosProfile = SENSOR
-    ) -> Closable:
+    ) -> Subscription:
         """Subscribes to a topic; once the subscription is closed, the callback is not called."""
         ...
 

@@ -1,4 +1,7 @@
-"""Named sets of values for the model settings; what the user gives wins over them."""
+"""Named sets of values for the model settings; what the user gives wins over them.
+
+Launch files read their names, so that this needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -38,3 +41,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 """What each profile sets, by dotted path; everything else keeps the default of its field."""
+
+PROFILE_NAMES = ", ".join(PROFILES)
+"""For help texts."""
