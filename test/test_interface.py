@@ -15,13 +15,23 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsSubscription,
 )
 from cyclonedds.domain import DomainParticipant
+from cyclonedds.qos import Policy
 from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, SettingsError, make_settings
+from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
 from zgs_ros.dds.peer import PeerOptions
-from zgs_ros.streaming.interface import Endpoint, check_cameras, endpoints, reserved_names
+from zgs_ros.streaming.interface import (
+    NODE_TOPICS,
+    Endpoint,
+    check_cameras,
+    endpoints,
+    reserved_names,
+)
+from zgs_ros.streaming.outputs import OUTPUT_NAMES, OUTPUTS
+from zgs_ros.streaming.port import SENSOR, QosProfile
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
@@ -72,6 +82,28 @@ def ros_type(dds_name: str) -> str:
     package, kind, _, name = dds_name.split("::")
     name = name.removesuffix("_").removesuffix("_Request").removesuffix("_Response")
     return f"{package}/{kind}/{name}"
+
+
+QOS = {
+    "/diagnostics": QosProfile(reliable=True, depth=10, transient_local=False),
+    "~/query/request": QosProfile(reliable=True, depth=10, transient_local=False),
+    "~/query/result": QosProfile(reliable=True, depth=10, transient_local=False),
+}
+RESULTS = QosProfile(reliable=True, depth=1, transient_local=False)
+
+
+def test_the_qos_that_others_rely_on() -> None:
+    assert {end.name: end.qos for end in NODE_TOPICS} == QOS
+    assert {row.topic: row.qos for row in OUTPUTS} == dict.fromkeys(OUTPUT_NAMES, RESULTS)
+
+
+@pytest.mark.parametrize("qos", [*QOS.values(), RESULTS, SENSOR, QosProfile(transient_local=True)])
+def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
+    policies = set(raw.endpoint_qos(qos, "RIHS01_0"))
+    reliable = any(isinstance(policy, Policy.Reliability.Reliable) for policy in policies)
+    kept = Policy.Durability.TransientLocal in policies
+    assert (reliable, kept) == (qos.reliable, qos.transient_local)
+    assert Policy.History.KeepLast(qos.depth) in policies
 
 
 RESERVED = {
