@@ -18,6 +18,7 @@ from zgs_ros.cli.options import (
     read_remappings,
 )
 from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.streaming.ending import END_SECONDS
 
 
 def run(
@@ -88,7 +89,7 @@ def run(
     distro: Distro = None,
 ) -> None:
     """Segment and name what a camera sees: the ROS 2 node, without a ROS install."""
-    with command():
+    with command(END_SECONDS):
         flags = {
             "profile": profile,
             "device": device,

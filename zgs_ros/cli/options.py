@@ -29,17 +29,20 @@ Distro = Annotated[
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def command(within: float | None = None) -> Iterator[None]:
     """Runs a command: Ctrl-C and SIGTERM end it cleanly, expected errors become one line.
 
     The exit code is 2 for what the user can correct in the command or a settings file, and 1 for
     what went wrong on the way.
+
+    Args:
+        within: Seconds after Ctrl-C in which it ends, whatever is still at work then.
     """
     from zgs_ros.cli.process import configure_logging, until_interrupted
 
     configure_logging()
     try:
-        with until_interrupted():
+        with until_interrupted(within):
             yield
     except ValueError as error:  # SettingsError, SourceError and invalid names among them
         _fail(error, 2)

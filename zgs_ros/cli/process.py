@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 from rich.logging import RichHandler
 
+from zgs_ros.streaming.ending import end_within
 from zgs_ros.texts import printable_lines
 
 
@@ -41,17 +43,23 @@ class _Printable(logging.Formatter):
 
 
 @contextmanager
-def until_interrupted() -> Iterator[None]:
+def until_interrupted(within: float | None = None) -> Iterator[None]:
     """Runs the body until it ends or SIGINT or SIGTERM comes, which end it as if it had returned.
 
     The body's ``finally`` blocks and context managers run; a second signal ends the process at once.
+
+    Args:
+        within: Seconds after the signal in which the process ends, whatever is still at work then.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for name in handlers:
             signal.signal(name, lambda number, _: os._exit(128 + number))
+        if within is not None:
+            timers.append(end_within(within))
         raise KeyboardInterrupt
 
+    timers: list[threading.Timer] = []
     handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
     for name in handlers:
         signal.signal(name, interrupt)
@@ -60,5 +68,7 @@ def until_interrupted() -> Iterator[None]:
     except KeyboardInterrupt:
         pass
     finally:
+        for timer in timers:
+            timer.cancel()
         for name, handler in handlers.items():
             signal.signal(name, handler)

@@ -278,6 +278,12 @@ class DiagnosticsSettings(_Section):
         "come, are a warning; 0 = never.",
         json_schema_extra=LIVE | OPERATION,
     )
+    stuck_error: Annotated[float, Field(ge=0.0, le=86400.0)] = Field(
+        60.0,
+        description="A frame or request that is in work for longer than this [s] is an error; "
+        "0 = never.",
+        json_schema_extra=LIVE,
+    )
     rejection_hold: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         5.0,
         description="A rejected image is reported for this long [s]: as a warning, or as an error "

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -124,7 +125,7 @@ def run(
         logger.info("node %s on domain %d", port.full_name, port.network.domain)
         with _looking(node):
             began = time.monotonic()
-            node.configure()
+            _in_background(node.configure)
             logger.info("ready after %.1f s", time.monotonic() - began)
             node.activate()
             for name in options.remappings:
@@ -183,6 +184,21 @@ def _looking(node: SegmentationNode) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    """Does something on another thread and waits for it: this one then hears signals meanwhile."""
+    done: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as error:  # belongs to whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=do, name="zgs-loading", daemon=True).start()
+    done.result()
 
 
 def _tell_status(node: SegmentationNode) -> None:

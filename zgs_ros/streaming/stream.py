@@ -228,7 +228,8 @@ class SegmentationStream:
                     self._slots.clear()
                 self._answered = call is not None
             if call:
-                _answer(*call)
+                with self.statistics.working("answering a request"):
+                    _answer(*call)
             else:
                 self._take(frames)
 
@@ -275,7 +276,8 @@ class SegmentationStream:
     def _decoded(self, frame: _Frame) -> bool:
         began = time.perf_counter()
         try:
-            frame.image = self._decode(frame.message)
+            with self.statistics.working("decoding"):
+                frame.image = self._decode(frame.message)
         except BadImage as error:
             self._reject(frame, Rejected.BAD_IMAGE, error)
             return False
@@ -289,9 +291,9 @@ class SegmentationStream:
         if not frames:
             return []
         try:
-            return list(
-                zip(frames, self._segmenter.segment_batch([f.image for f in frames]), strict=True)
-            )
+            with self.statistics.working("segmenting"):
+                seen = self._segmenter.segment_batch([frame.image for frame in frames])
+            return list(zip(frames, seen, strict=True))
         except Exception as error:
             if len(frames) == 1:
                 self._reject(frames[0], Rejected.INFERENCE, error, exc_info=True)
@@ -302,7 +304,8 @@ class SegmentationStream:
     def _enriched(self, frame: _Frame, segmentation: Segmentation) -> Result | None:
         try:
             seen = Result(frame.camera, frame.header, frame.image, segmentation, 0.0, frame.depth)
-            return self._enrich(seen)
+            with self.statistics.working("tracking and placing"):
+                return self._enrich(seen)
         except Exception as error:
             self._reject(frame, Rejected.INFERENCE, error, exc_info=True)
             return None
@@ -310,7 +313,8 @@ class SegmentationStream:
     def _deliver(self, frame: _Frame, result: Result) -> None:
         began = time.perf_counter()
         try:
-            self._publish(result)
+            with self.statistics.working("publishing"):
+                self._publish(result)
         except Exception as error:
             self._reject(frame, Rejected.PUBLISH, error, exc_info=True)
             return
