@@ -358,6 +358,45 @@ def test_camera_node_and_viewer_are_processes_and_the_camera_may_die(
     assert counts.processed >= 10
 
 
+def test_it_ends_in_time_whatever_is_in_work(eventually: Eventually) -> None:
+    seen: list[Any] = []
+    with (
+        process(peer(delay=600, lazy="false")) as node,
+        Node("robot", network=NETWORK) as robot,
+    ):
+        kind = "diagnostic_msgs/msg/DiagnosticArray"
+        robot.create_subscription("/diagnostics", kind, seen.append, QosProfile(depth=10))
+        camera = robot.create_publisher(CAMERA, "sensor_msgs/msg/Image")
+        eventually(camera.subscription_count, "the node listens to the camera", 60)
+        picture = np.zeros((48, 64, 3), np.uint8)
+
+        def is_in_work() -> bool:
+            camera.publish(
+                messages.rgb_image(robot.types, messages.header(robot.types, 5), picture)
+            )
+            pairs = {p.key: p.value for m in seen for s in m.status for p in s.values}
+            return pairs.get("pending", "0") != "0"
+
+        eventually(is_in_work, "an image is in work", 30)
+        began = time.monotonic()
+        text = interrupt(node)
+        assert time.monotonic() - began < 30.0, "and not ten minutes"
+    assert node.returncode == 0, text
+    assert "what is still in work after 3 s is given up" in text
+
+
+def test_the_cameras_topic_can_be_remapped_and_rules_that_fit_nothing_are_known() -> None:
+    rules = {"image": "/rear/image_raw", "~/segments": "/labels"}
+    options = PeerOptions(NETWORK, remappings=rules)
+    robot = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), options)
+    try:
+        assert robot.image_topics == ["/rear/image_raw"]
+        assert robot.port.has("~/segments")
+        assert not robot.port.has("~/segmnts")
+    finally:
+        robot.close()
+
+
 def _stopped_counts(text: str) -> SimpleNamespace:
     import re
 
