@@ -26,9 +26,10 @@ test: venv ## all tests; those that need ROS 2 run where it is sourced
 test-fast: venv ## without the slow tests and those that need ROS 2
 	$(BIN)/python -m pytest -m 'not slow and not ros'
 
-lint: venv ## style
+lint: venv ## style, and which part may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: venv ## static types
 	$(BIN)/mypy

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from zgs_ros.config import PROFILES, NodeSettings, Setting, list_settings, make_settings
-from zgs_ros.streaming.interface import Endpoint, endpoints
+from zgs_ros.streaming.interface import Endpoint, camera_endpoints, node_endpoints
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -33,9 +33,10 @@ Of the node `/zgs`, with and without rclpy. Names that begin with `/zgs` follow 
 in its namespace, to be remapped (`image_topic:=` and so on of the launch file do that). With `cameras: [front, left]` those
 of the first table are there for each camera: `front/image`, `/zgs/front/segments`.
 
-Camera topics are read best effort, which every publisher fits, and of several messages that wait the newest is taken. All
-that is published is reliable and volatile, which fits every subscription that is not transient local; what a slow subscriber
-misses is not kept for it.
+Camera topics are read with the reliability of their publishers (`image_reliability`), and of several images that wait the
+newest is taken. Depth and camera_info belong to the image whose stamp is nearest, within `depth.slop`, in whatever order they
+come; a camera_info that is published once (transient local) is heard too. All that is published is reliable and volatile,
+which fits every subscription that is not transient local; what a slow subscriber misses is not kept for it.
 """
 
 INTERFACES = (
@@ -86,10 +87,8 @@ def parameters_text() -> str:
 def topics_text() -> str:
     """The content of docs/topics.md."""
     everything = make_settings(NodeSettings, {"depth.enabled": True, "publish_detections": True})
-    found = endpoints(everything)
-    own = [end for end in found if end.direction == "service" or is_shared(end)]
-    parts = [TOPICS, "## Per camera\n", endpoint_table(end for end in found if end not in own)]
-    parts += ["## Of the node\n", endpoint_table(own)]
+    parts = [TOPICS, "## Per camera\n", endpoint_table(camera_endpoints("", everything))]
+    parts += ["## Of the node\n", endpoint_table(node_endpoints())]
     parts.append(
         "The rclpy node also has what every lifecycle node has (`/zgs/change_state`, ...).\n"
     )
@@ -100,18 +99,13 @@ def topics_text() -> str:
     return "\n".join(parts)
 
 
-def is_shared(endpoint: Endpoint) -> bool:
-    """Whether a node with several cameras has it once."""
-    return endpoint.name == "/diagnostics" or endpoint.name.startswith("~/query/")
-
-
 def endpoint_table(found: Iterable[Endpoint]) -> str:
     """Rows of endpoints."""
     rows = [
         (
             end.direction,
             f"`{end.name.replace('~', '/zgs')}`",
-            end.kind.replace("/msg/", "/").replace("/srv/", "/"),
+            end.type_name.replace("/msg/", "/").replace("/srv/", "/"),
             end.meaning,
         )
         for end in found

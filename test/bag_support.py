@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +108,9 @@ class BrightAndDark:
     def __init__(self, interrupt_at: int = 0) -> None:
         self.seen = 0
         self._interrupt_at = interrupt_at
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [self.segment(image) for image in images]
 
     def segment(self, image: NDArray[np.uint8]) -> Segmentation:
         self.seen += 1

@@ -13,6 +13,7 @@ from dds_support import DOMAIN, HalvesSegmenter
 from zgs_ros.cli.options import command, node_settings
 from zgs_ros.dds import peer
 from zgs_ros.dds.network import Network
+from zgs_ros.streaming.ending import END_SECONDS
 
 if __name__ == "__main__":
     pairs = dict(pair.split("=", 1) for pair in sys.argv[1:])
@@ -20,7 +21,7 @@ if __name__ == "__main__":
     domain = int(pairs.pop("domain", DOMAIN))
     reach = pairs.pop("range", None)
     network = Network(domain, reach) if reach else Network(domain, loopback_only=True)
-    with command():
+    with command(END_SECONDS):
         peer.run(
             node_settings(None, {}, [f"{key}={value}" for key, value in pairs.items()]),
             peer.PeerOptions(network),

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.config import NodeSettings
+from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.tools.processes import dies_with_parent
 
@@ -49,6 +51,35 @@ def claim_domain() -> int:
 
 _locks: list[TextIO] = []
 DOMAIN = claim_domain()
+
+
+class Peer:
+    """The node on the network, configured and active, in this process.
+
+    Args:
+        segmenter: What it has for models.
+        settings: Of the node.
+        options: Its place in the graph.
+    """
+
+    def __init__(self, segmenter: Any, settings: NodeSettings, options: PeerOptions) -> None:
+        self._open = ExitStack()
+        opened = open_peer(settings, options, lambda settings: segmenter)
+        self.port, self.node = self._open.enter_context(opened)
+        self.node.configure()
+        self.node.activate()
+        loaded = self.node._loaded
+        assert loaded is not None
+        self.stream, self.outputs = loaded.stream, loaded.outputs
+
+    @property
+    def image_topics(self) -> list[str]:
+        """Full names of the topics that images come from."""
+        return [camera.image.topic for camera in self.node.cameras]
+
+    def close(self) -> None:
+        """Leaves the graph."""
+        self._open.close()
 
 
 class HalvesSegmenter:

@@ -125,9 +125,13 @@ class Process:
         if not self.has_ended():
             os.killpg(self._process.pid, signal.SIGINT)
 
+    def send(self, number: int) -> None:
+        """Sends a signal to its whole group."""
+        os.killpg(self._process.pid, number)
+
     def freeze(self) -> None:
         """Stops it where it is: it neither works nor ends."""
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self.send(signal.SIGSTOP)
 
     def stop(self) -> int:
         """Presses Ctrl-C; returns the exit code."""

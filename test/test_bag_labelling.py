@@ -27,8 +27,7 @@ from zgs_ros.cli.label_bag import BagRequest
 from zgs_ros.config import NodeSettings, list_settings, make_settings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.depth import stamp_ns
-from zgs_ros.streaming.messages import parse_segment_array
+from zgs_ros.streaming.messages import parse_segment_array, stamp_ns
 
 SEGMENTS, OVERLAY = "/zgs/segments", "/zgs/overlay/compressed"
 
@@ -358,6 +357,7 @@ def test_these_settings_and_no_others_do_not_matter_for_a_bag() -> None:
     assert changes_nothing == {
         "cameras",
         "image_transport",
+        "image_reliability",
         "max_rate",
         "lazy",
         "keep_models",

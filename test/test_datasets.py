@@ -15,7 +15,7 @@ from zgs_ros.evaluation.datasets.base import Sample, parse_category, regions_of_
 from zgs_ros.evaluation.datasets.masks import MaskDataset, folder_dataset, read_class_list
 from zgs_ros.evaluation.datasets.published import CONTEXT_CLASSES, VOC_CLASSES
 from zgs_ros.evaluation.datasets.synthetic import FIRST_SEED, SyntheticDataset
-from zgs_ros.evaluation.metrics import BACKGROUND, VOID
+from zgs_ros.evaluation.metrics import BACKGROUND, OTHER, VOID
 
 SIZE = (3, 4)
 IMAGE, MASK = "images/kitchen/a.png", "masks/kitchen/a.png"
@@ -126,21 +126,21 @@ class TestPascalVoc:
 
 
 class TestPascalContext:
-    def test_59_classes_leave_the_rest_void(self, tmp_path: Path) -> None:
+    def test_59_classes_leave_the_rest_to_other_classes(self, tmp_path: Path) -> None:
         dataset = open_published("pascal-context-59", write_context(tmp_path))
         assert [category.name for category in dataset.categories] == list(CONTEXT_CLASSES)
         classes = dataset.load("2008_000008").classes
         sky, horse = CONTEXT_CLASSES.index("sky"), CONTEXT_CLASSES.index("horse")
-        v = VOID
+        o = OTHER
         np.testing.assert_array_equal(
-            classes, [[sky] * 4, [horse, horse, v, v], [v, v, horse, horse]]
+            classes, [[sky] * 4, [horse, horse, o, o], [o, o, horse, horse]]
         )
 
-    def test_459_classes_leave_unknown_void(self, tmp_path: Path) -> None:
+    def test_459_classes_leave_unknown_to_other_classes(self, tmp_path: Path) -> None:
         dataset = open_published("pascal-context-459", write_context(tmp_path))
         names = [category.name for category in dataset.categories]
         assert names == ["accordion", "air conditioner", *CONTEXT_CLASSES]
-        assert dataset.load("2008_000008").classes[1, 2:].tolist() == [0, VOID]
+        assert dataset.load("2008_000008").classes[1, 2:].tolist() == [0, OTHER]
 
     def test_a_list_without_the_59_is_refused(self, tmp_path: Path) -> None:
         root = write_context(tmp_path)
@@ -164,7 +164,7 @@ class TestAde20k:
             ("door", "double door"),
         ]
         classes = dataset.load("ADE_val_00000001").classes
-        assert classes.tolist() == [[VOID, 0, 0, 1], [2, 2, 2, 2], [VOID] * 4]
+        assert classes.tolist() == [[OTHER, 0, 0, 1], [2, 2, 2, 2], [OTHER] * 4]
 
 
 class TestCocoStuff:
@@ -178,7 +178,7 @@ class TestCocoStuff:
             "window-blind",
         ]
         classes = dataset.load("000000000139").classes
-        assert classes.tolist() == [[0, 0, 1, 1], [0, VOID, 2, 2], [3, 3, 4, 4]]
+        assert classes.tolist() == [[0, 0, 1, 1], [0, OTHER, 2, 2], [3, 3, 4, 4]]
 
     def test_narrowed_classes_become_plain_english(self, tmp_path: Path) -> None:
         categories = open_published("coco-stuff", write_coco(tmp_path)).categories

@@ -14,9 +14,10 @@ from dds_support import DOMAIN, cli, process
 from PIL import Image as Pillow
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools import camera, sources
-from zgs_ros.tools.camera import Camera, CameraOptions
+from zgs_ros.tools.camera import CameraOptions, CameraPublishers
 from zgs_ros.tools.sources import Picture, SourceError, SourceOptions, open_source, parse_size
 
 Eventually = Callable[..., None]
@@ -158,7 +159,7 @@ def test_a_picture_goes_out_with_camera_info_and_depth_under_one_header(
         "depth/image_raw": IMAGE,
     }
     with Node("camera", network=NETWORK) as node, Node("viewer", network=NETWORK) as viewer:
-        publishers = Camera(node, options)
+        publishers = CameraPublishers(node, options)
         for topic, kind in topics.items():
             viewer.create_subscription(
                 f"/robot/front/{topic}", kind, lambda m, t=topic: got.update({t: m}), QosProfile()

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, peer, process
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import diagnostics
-from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.streaming.messages import stamp_ns
+from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools.camera import Camera, CameraOptions
 from zgs_ros.tools.sources import Picture, SourceOptions
 
@@ -57,11 +58,11 @@ class Robot:
         got: list[Any] = []
         name = topic if topic.startswith("/") else f"/zgs/{topic}"
         kind = TYPES.get(topic) or TYPES[topic.split("/")[-1]]
-        before = self.peer._outputs.wanted()
+        before = self.peer.outputs.wanted()
         subscription = self.node.create_subscription(name, kind, got.append, QosProfile(depth=50))
         eventually(subscription.publisher_count, "the peer's publisher is seen")
         if kind in (TYPES["segments"], TYPES["markers"]) and not before:
-            eventually(self.peer._outputs.wanted, "the listener is seen")
+            eventually(self.peer.outputs.wanted, "the listener is seen")
         for camera in self.cameras.values():
             eventually(camera.images.subscription_count, "the peer listens to the camera")
         return got
@@ -83,7 +84,7 @@ class Robot:
         got.clear()
 
         def arrived() -> bool:
-            self.peer.publish_diagnostics()  # again: the first may come before the connection
+            self.peer.node.look()  # again: the first may come before the connection
             time.sleep(0.05)
             return bool(got)
 
@@ -154,13 +155,13 @@ def test_missing_depth_is_a_warning_until_it_comes_back(
     eventually(lambda: got, "the segments")
     status = robot.status(seen, eventually)["zgs: stream"]
     assert status.level == diagnostics.WARN
-    assert "no depth image came for the latest image" in status.message
+    assert "the latest image has no depth image" in status.message
     robot.send(depth=plane(2.0), number=2)
     eventually(lambda: len(got) == 2, "the segments with depth")
     status = robot.status(seen, eventually)["zgs: stream"]
     assert (status.level, "depth" in status.message) == (diagnostics.OK, False)
     values = {pair.key: pair.value for pair in status.values}
-    assert (values["depth: missing"], values["depth: used"]) == ("1", "1")
+    assert (values["depth: no depth image"], values["depth: used"]) == ("1", "1")
     assert int(values["memory [MB]"]) > 10
 
 
@@ -182,7 +183,7 @@ def test_each_camera_has_its_topics_tracks_and_status(
     robot = make_robot("front", "left", "back")
     assert robot.peer.image_topics == [f"/{name}/image_raw" for name in ("front", "left", "back")]
     got = {name: robot.listen(f"{name}/segments", eventually) for name in ("front", "left")}
-    outputs = robot.peer._outputs
+    outputs = robot.peer.outputs
     eventually(lambda: outputs.wanted("front") and outputs.wanted("left"), "both are wanted")
     seen = robot.listen("/diagnostics", eventually)
     for number in range(1, 4):

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from dds_support import DOMAIN, HalvesSegmenter
+import pytest
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.depth import stamp_ns
+from zgs_ros.streaming.clock import SimulatedClock
+from zgs_ros.streaming.messages import stamp_ns
+from zgs_ros.streaming.port import QosProfile
 
 NETWORK = Network(DOMAIN, loopback_only=True)
 START = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("sec", "nanosec"),
+    [(2**31 - 1, 2**32 - 1), (1, 10**9), (-1, 0), (-(2**31), 5), (2**31, 0)],
+)
+def test_what_is_no_time_is_left_out(sec: int, nanosec: int) -> None:
+    clock = SimulatedClock()
+    for told in ((7, 5), (sec, nanosec)):
+        clock.offer(SimpleNamespace(clock=SimpleNamespace(sec=told[0], nanosec=told[1])))
+    assert clock.now_ns() == 7_000_000_005
 
 
 def test_rate_follows_the_simulated_clock_which_may_jump_back(
@@ -36,12 +51,12 @@ def test_rate_follows_the_simulated_clock_which_may_jump_back(
         )
         eventually(clock.subscription_count, "the peer listens to the clock")
         eventually(camera.subscription_count, "the peer listens to the camera")
-        eventually(peer._outputs.wanted, "the listener is seen")
+        eventually(peer.outputs.wanted, "the listener is seen")
 
         def tell(seconds: float) -> None:
             header = messages.header(robot.types, round((START + seconds) * 1e9))
             clock.publish(robot.types.create("rosgraph_msgs/msg/Clock", clock=header.stamp))
-            eventually(lambda: peer._clock.now_ns() == stamp_ns(header), "the time is told")
+            eventually(lambda: peer.port.clock.now_ns() == stamp_ns(header), "the time is told")
 
         def show(seconds: float) -> None:
             header = messages.header(robot.types, round((START + seconds) * 1e9))

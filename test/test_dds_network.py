@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,47 @@ def test_interfaces_in_a_configuration_file_are_not_named_twice(tmp_path: Path) 
     assert "<NetworkInterface" not in network.cyclone_config()
 
 
+IPV6 = "<CycloneDDS><Domain><General><Transport>udp6</Transport></General></Domain></CycloneDDS>"
+ADDRESSES = [
+    ("127.0.0.1", "", "127.0.0.1"),
+    ("localhost", "", "127.0.0.1"),
+    ("localhost:7410", "", "127.0.0.1:7410"),
+    ("nowhere.invalid", "", None),
+    ("a b", "", None),
+    ("x" * 300, "", None),
+    ("::1", "", None),
+    ("::1", IPV6, "::1"),
+    ("[::1]:7410", IPV6, "[::1]:7410"),
+    ("127.0.0.1", IPV6, None),
+]
+
+
+@pytest.mark.parametrize(("peer", "config", "address"), ADDRESSES)
+def test_peers_get_addresses_and_those_without_one_are_left_out(
+    peer: str, config: str, address: str | None
+) -> None:
+    network, problems = Network(peers=(peer, peer), user_config=config).resolved()
+    if address:
+        assert (network.peers, problems) == ((address,), [])
+    else:
+        assert network.peers == ()
+        [problem] = problems
+        assert problem.startswith(f"ROS_STATIC_PEERS: '{peer[:200]}")
+        assert "is left out: no IP" in problem
+
+
+def test_a_process_joins_where_many_have_before(caplog: pytest.LogCaptureFixture) -> None:
+    network = Network(40, loopback_only=True)  # no other test's
+    with ExitStack() as ports:
+        for port in range(7410 + 250 * 40, 7410 + 250 * 40 + 2 * 33):
+            taken = ports.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            with suppress(OSError):
+                taken.bind(("0.0.0.0", port))
+        with Node("late", network=network):
+            pass
+    assert any("32 participants of domain 40 are on this machine" in m for m in caplog.messages)
+
+
 @pytest.mark.parametrize(
     "network",
     [
@@ -109,6 +152,10 @@ def test_interfaces_in_a_configuration_file_are_not_named_twice(tmp_path: Path) 
         Network(DOMAIN, "LOCALHOST"),
         Network(DOMAIN, "LOCALHOST", peers=("127.0.0.1",)),
         Network(DOMAIN, "OFF"),
+        Network(DOMAIN, "LOCALHOST", peers=("nowhere.invalid", "fe80::1", 'a"b', "127.0.0.1:7410")),
+        Network(DOMAIN, loopback_only=True, peers=("nowhere.invalid",)),
+        Network(DOMAIN, user_config=IPV6),
+        Network(DOMAIN, "LOCALHOST", peers=("::1", "127.0.0.1"), user_config=IPV6),
         Network(
             DOMAIN,
             "SYSTEM_DEFAULT",
@@ -137,7 +184,7 @@ def test_one_process_has_one_configuration_per_domain() -> None:
         Node("first", network=Network(DOMAIN, loopback_only=True)),
         pytest.raises(DdsError, match="in use in this process with another network configuration"),
     ):
-        Node("second", network=Network(DOMAIN, loopback_only=True, peers=("192.0.2.1",)))
+        Node("second", network=Network(DOMAIN, "LOCALHOST", peers=("192.0.2.1",)))
 
 
 @pytest.mark.parametrize(
@@ -170,9 +217,19 @@ def test_a_node_works_with_every_distribution(distro: str) -> None:
 def test_ros_distro_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DISTRO", "humble")
     assert TypeSupport().array_length("rmw_dds_common/msg/Gid", "data") == 24
-    monkeypatch.setenv("ROS_DISTRO", "noetic")
     with pytest.raises(ValueError, match=r"'noetic' is not known \(allowed: humble, iron, jazzy"):
-        TypeSupport()
+        TypeSupport("noetic")
+
+
+@pytest.mark.parametrize(
+    ("sourced", "length"),
+    [("noetic", 16), ("melodic", 16), ("zebra", 16), ("", 16), ("foxy", 24), ("galactic", 24)],
+)
+def test_another_ros_that_is_sourced_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, sourced: str, length: int
+) -> None:
+    monkeypatch.setenv("ROS_DISTRO", sourced)
+    assert TypeSupport().array_length("rmw_dds_common/msg/Gid", "data") == length
 
 
 def test_type_hashes_are_those_of_ros() -> None:
@@ -235,7 +292,7 @@ def test_message_definitions_are_found(
 
 def _copy_package(source: Path, target: Path) -> None:
     """The part of the package that the test imports, as an install would copy it."""
-    for name in ("__init__.py", "message_types.py", "dds/__init__.py", "dds/types.py"):
+    for name in ("__init__.py", "message_types.py", "texts.py", "dds/__init__.py", "dds/types.py"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_bytes((source / name).read_bytes())
 

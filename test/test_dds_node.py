@@ -17,9 +17,10 @@ import pytest
 from dds_support import DOMAIN, cli, process
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node
 from zgs_ros.dds.raw import DdsError
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.port import QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -138,7 +139,8 @@ def test_the_graph_lists_nodes_and_their_endpoints(
 
     from zgs_ros.dds import raw
 
-    qos = QosProfile(depth=100, transient_local=True).to_dds(other.types.type_hash(kind))
+    wanted = QosProfile(depth=100, transient_local=True)
+    qos = raw.endpoint_qos(wanted, other.types.type_hash(kind))
     reader = DataReader(other._participant, topic, qos=qos)
 
     def latest() -> Any:
@@ -253,6 +255,90 @@ def _segments(node: Node, height: int, width: int) -> Any:
     return messages.segment_array(node.types, header, empty, 0.0)
 
 
+MANY = """
+import resource
+import threading
+
+from dds_support import DOMAIN
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.streaming import messages
+import numpy as np
+import time
+
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+network, kind = Network(DOMAIN, loopback_only=True), "sensor_msgs/msg/Image"
+cameras = 45
+got = [0] * cameras
+publishers, is_over = [], threading.Event()
+
+def publish(node):
+    header = messages.header(node.types, 5, "camera")
+    image = messages.rgb_image(node.types, header, np.zeros((3, 4, 3), np.uint8))
+    while not is_over.is_set():
+        for publisher in list(publishers):
+            publisher.publish(image)
+
+with Node("eyes", network=network) as eyes, Node("brain", network=network) as brain:
+    sender = threading.Thread(target=publish, args=(eyes,))
+    sender.start()
+    for number in range(cameras):
+        count = lambda _, number=number: got.__setitem__(number, got[number] + 1)
+        brain.create_subscription(f"/camera_{number}", kind, count, QosProfile(depth=5))
+        publishers.append(eyes.create_publisher(f"/camera_{number}", kind, QosProfile(depth=5)))
+    end = time.monotonic() + 60
+    while not all(got) and time.monotonic() < end:
+        time.sleep(0.05)
+    is_over.set()
+    sender.join()
+    assert all(got), got
+    assert sum(listener.lost for listener, _ in brain._readers.values()) == 0
+    for _ in range(40):
+        with Node("guest", network=network) as guest:
+            guest.create_subscription("/camera_0", kind, lambda _: None)
+"""
+
+
+def test_any_number_of_topics_share_a_type_while_messages_flow() -> None:
+    run_script(MANY)
+
+
+def test_an_ended_subscription_leaves_nothing(
+    node: Node, other: Node, eventually: Eventually
+) -> None:
+    got: list[Any] = []
+    stays = node.create_subscription("/stays", IMAGE, got.append)
+    publishers = [other.create_publisher(topic, IMAGE) for topic in ("/stays", "/goes")]
+    for _ in range(20):
+        goes = node.create_subscription("/goes", IMAGE, got.append)
+        eventually(publishers[1].subscription_count, "the subscription is seen")
+        goes.close()
+        eventually(lambda: not publishers[1].subscription_count(), "it has gone")
+    assert len(node._readers) == 1
+    eventually(stays.publisher_count, "the publisher of the other topic is seen")
+    publishers[0].publish(image(other))
+    eventually(lambda: got, "a message of the other topic")
+
+
+def test_what_is_no_message_is_counted_and_costs_one_line(
+    node: Node, other: Node, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    from zgs_ros.dds import raw
+
+    got: list[Any] = []
+    subscription = node.create_subscription("/images", IMAGE, got.append, QosProfile(depth=50))
+    publisher = other.create_publisher("/images", IMAGE, QosProfile(depth=50))
+    eventually(publisher.subscription_count, "the subscription is seen")
+    cdr = bytes(other.types.serialize(image(other)))
+    for _ in range(30):  # DDS itself looks at the structure only
+        raw.write(publisher._writer, memoryview(cdr.replace(b"rgb8", b"\xff\xff\xff\xff")))
+    publisher.publish(image(other))
+    eventually(lambda: got, "the message behind them")
+    assert subscription.lost == 30
+    lines = [line for line in caplog.messages if "are no sensor_msgs/msg/Image" in line]
+    assert len(lines) == 1
+
+
 ROUNDS = """
 from dds_support import DOMAIN
 from zgs_ros.dds import node
@@ -273,9 +359,13 @@ for _ in range(25):
 
 @pytest.mark.slow
 def test_a_process_survives_nodes_that_close_while_others_go_on() -> None:
+    run_script(ROUNDS)
+
+
+def run_script(script: str) -> None:
     here = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", ROUNDS],
+        [sys.executable, "-X", "faulthandler", "-c", script],
         env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"},
         capture_output=True,
         text=True,

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, interrupt, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, interrupt, peer, process
 from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions, status
 from zgs_ros.streaming import diagnostics, messages
+from zgs_ros.streaming.port import QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -71,13 +72,7 @@ class Robot:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        topics = self.peer._outputs._cameras[""]
-        return {
-            "segments": topics.segments,
-            "label_image": topics.label_image,
-            "overlay": topics.overlay,
-            "overlay/compressed": topics.overlay_compressed,
-        }
+        return dict(self.peer.outputs._cameras[""])
 
     def header(self, number: int = 1, frame_id: str = "camera") -> Any:
         return messages.header(self.node.types, 1_700_000_000_000_000_000 + number, frame_id)
@@ -171,7 +166,8 @@ def test_nothing_is_computed_while_nobody_listens(
     robot.camera.publish(robot.image())
     eventually(lambda: robot.counts.dropped == {"nobody subscribed": 1}, "the frame dropped")
     assert robot.worked == 0
-    assert "resting, nobody subscribes" in robot.peer.status()
+    robot.peer.node.look()
+    assert "resting, nobody subscribes" in status(robot.peer.node)
 
 
 def test_jpeg_input_gives_the_same_segments(
@@ -250,7 +246,7 @@ def test_diagnostics_tell_the_state(
     )
 
     def values() -> dict[str, str]:
-        robot.peer.publish_diagnostics()
+        robot.peer.node.look()
         time.sleep(0.05)
         return {pair.key: pair.value for pair in got[-1].status[0].values} if got else {}
 
@@ -278,7 +274,7 @@ def test_diagnostics_have_every_number(
     def values() -> dict[str, str]:
         now = messages.header(robot.node.types, time.time_ns(), "camera")
         robot.camera.publish(robot.image(header=now, encoding=next(encodings)))
-        robot.peer.publish_diagnostics()
+        robot.peer.node.look()
         time.sleep(0.05)
         return {pair.key: pair.value for pair in got[-1].status[0].values} if got else {}
 
@@ -298,9 +294,9 @@ def test_live_settings_of_a_namespace_and_a_name_of_ones_own(eventually: Eventua
     options = PeerOptions(NETWORK, "image", name="eye", namespace="/front")
     peer = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), options)
     try:
-        assert peer.node.full_name == "/front/eye"
+        assert peer.port.full_name == "/front/eye"
         assert peer.image_topics == ["/front/image"]
-        assert peer._outputs._cameras[""].segments.topic == "/front/eye/segments"
+        assert peer.outputs._cameras[""]["segments"].topic == "/front/eye/segments"
     finally:
         peer.close()
 
@@ -360,6 +356,45 @@ def test_camera_node_and_viewer_are_processes_and_the_camera_may_die(
     counts = _stopped_counts(text)
     assert counts.received == counts.processed + counts.dropped + counts.rejected
     assert counts.processed >= 10
+
+
+def test_it_ends_in_time_whatever_is_in_work(eventually: Eventually) -> None:
+    seen: list[Any] = []
+    with (
+        process(peer(delay=600, lazy="false")) as node,
+        Node("robot", network=NETWORK) as robot,
+    ):
+        kind = "diagnostic_msgs/msg/DiagnosticArray"
+        robot.create_subscription("/diagnostics", kind, seen.append, QosProfile(depth=10))
+        camera = robot.create_publisher(CAMERA, "sensor_msgs/msg/Image")
+        eventually(camera.subscription_count, "the node listens to the camera", 60)
+        picture = np.zeros((48, 64, 3), np.uint8)
+
+        def is_in_work() -> bool:
+            camera.publish(
+                messages.rgb_image(robot.types, messages.header(robot.types, 5), picture)
+            )
+            pairs = {p.key: p.value for m in seen for s in m.status for p in s.values}
+            return pairs.get("pending", "0") != "0"
+
+        eventually(is_in_work, "an image is in work", 30)
+        began = time.monotonic()
+        text = interrupt(node)
+        assert time.monotonic() - began < 30.0, "and not ten minutes"
+    assert node.returncode == 0, text
+    assert "what is still in work after 3 s is given up" in text
+
+
+def test_the_cameras_topic_can_be_remapped_and_rules_that_fit_nothing_are_known() -> None:
+    rules = {"image": "/rear/image_raw", "~/segments": "/labels"}
+    options = PeerOptions(NETWORK, remappings=rules)
+    robot = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), options)
+    try:
+        assert robot.image_topics == ["/rear/image_raw"]
+        assert robot.port.has("~/segments")
+        assert not robot.port.has("~/segmnts")
+    finally:
+        robot.close()
 
 
 def _stopped_counts(text: str) -> SimpleNamespace:

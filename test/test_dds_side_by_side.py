@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.cli.options import read_remappings
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.port import QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -72,7 +73,7 @@ def nodes() -> Iterator[dict[str, Peer]]:
 def test_nodes_side_by_side_have_their_own_topics(
     nodes: dict[str, Peer], eventually: Eventually
 ) -> None:
-    assert [peer.node.full_name for peer in nodes.values()] == ["/front/zgs", "/rear/eyes", "/side"]
+    assert [peer.port.full_name for peer in nodes.values()] == ["/front/zgs", "/rear/eyes", "/side"]
     topics = {"front": "/front/zgs/segments", "rear": "/rear/eyes/segments", "side": "/labels"}
     with Node("listener", network=NETWORK) as listener:
         got: dict[str, list[Any]] = {name: [] for name in topics}

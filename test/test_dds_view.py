@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from chromium import chromium
-from dds_support import DOMAIN, HalvesSegmenter, cli, interrupt, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, interrupt, peer, process
 from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
 from zgs_ros.tools.view import Viewer, ViewOptions
 from zgs_ros.tools.web.board import Board
@@ -71,14 +71,14 @@ def test_cameras_of_a_node_are_found_and_searched(
     pair = make_pair(cameras=["front", "left"])
 
     def found() -> bool:
-        pair.peer.publish_diagnostics()
+        pair.peer.node.look()
         pair.viewer.look()
         time.sleep(0.05)
         return pair.board.state()["cameras"] == ["front", "left"]
 
     eventually(found, "both cameras")
     pair.viewer.look()  # as it does every now and then: now it knows whom to follow
-    outputs = pair.peer._outputs
+    outputs = pair.peer.outputs
     eventually(lambda: outputs.wanted("front") and outputs.wanted("left"), "the viewer listens")
     eventually(lambda: pair.viewer._requests.subscription_count(), "the node listens to queries")
     with pytest.raises(QueryFailed, match="there is no result yet"):
@@ -98,7 +98,7 @@ def test_what_is_missing_is_told(make_pair: Callable[..., Pair], eventually: Eve
     pair = make_pair()
 
     def notice() -> str:
-        pair.peer.publish_diagnostics()
+        pair.peer.node.look()
         pair.viewer.look()
         time.sleep(0.05)
         return str(pair.board.state()["notice"])

@@ -7,21 +7,24 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter, cli, peer, process
+from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, peer, process
 from PIL import Image as Pillow
 from rich.console import Console
 
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
+from zgs_ros.dds.types import TypeSupport
 from zgs_ros.files.ownership import InUse
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
-from zgs_ros.tools.following import NodeState
+from zgs_ros.streaming import messages
+from zgs_ros.tools.following import FramePairs, NodeState
 from zgs_ros.tools.recording import Frame, Recorder
 from zgs_ros.tools.table import Display
 from zgs_ros.tools.watch import NoResult, WatchOptions, run
@@ -193,6 +196,69 @@ def test_without_a_terminal_there_is_a_plain_line_per_frame() -> None:
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_labels_give_no_orders_to_the_terminal(terminal: bool) -> None:
+    one = frame(1)
+    [first, *_] = one.segmentation.segments
+    labels = (Label("\x1b]0;gone\x07mug", 0.5), Label("\x1b[31mred", 0.1))
+    seen = replace(one.segmentation, segments=(replace(first, labels=labels),))
+    text = shown(terminal, [replace(one, segmentation=seen)], {"received": "\x1b]0;x\x07"})
+    assert "\x1b]" not in text
+    assert "\x1b[31m" not in text
+    assert r"\x1b]0;gone\x07mug" in text
+
+
+ARRIVAL = 1_700_000_000_000_000_000
+LATENCIES = [
+    ((1_699_999_999, 750_000_000), 0.25),
+    ((0, 0), None),
+    ((5, 0), None),  # simulated time
+    ((1_700_000_005, 0), None),
+    ((1_699_996_399, 0), None),  # a recording
+]
+
+
+@pytest.mark.parametrize(("stamp", "latency"), LATENCIES)
+def test_a_stamp_of_another_clock_gives_no_latency(
+    stamp: tuple[int, int], latency: float | None
+) -> None:
+    pairs = FramePairs(overlays=False)
+    pairs.add_result(segment_array(stamp=stamp), ARRIVAL)
+    [one] = pairs.take()
+    assert one.latency == (latency and pytest.approx(latency))
+    assert one.to_dict()["latency"] == one.latency
+    assert ("latency" in shown(False, [one], {})) == (latency is not None)
+
+
+def segment_array(stamp: tuple[int, int] = (5, 6), **picture: Any) -> Any:
+    types = TypeSupport("jazzy")
+    header = messages.header(types, stamp[0] * 10**9 + stamp[1], "camera")
+    message = messages.segment_array(types, header, frame().segmentation, 0.1)
+    for name, value in picture.items():
+        setattr(message.label_image, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [{"encoding": "rgb8"}, {"height": 5}, {"width": 0, "height": 0}, {"step": 0}],
+    ids=str,
+)
+def test_a_result_that_is_none_costs_itself(
+    picture: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = FramePairs(overlays=False)
+    pairs.add_result(segment_array(stamp=(5, 1)), ARRIVAL)
+    pairs.add_result(segment_array(stamp=(5, 2), **picture), ARRIVAL)
+    bad = segment_array(stamp=(5, 3))
+    bad.segments[0].id = 0
+    pairs.add_result(bad, ARRIVAL)
+    pairs.add_result(segment_array(stamp=(5, 4)), ARRIVAL)
+    assert [one.header.stamp.nanosec for one in pairs.take()] == [1, 4]
+    [line] = caplog.messages
+    assert line.startswith("a result is left out: ")
+
+
 def test_a_terminal_shows_a_table_with_the_largest_segments_first() -> None:
     text = shown(True, [frame(3, segments=30)], {})
     assert "/zgs  frame 3" in text
@@ -223,10 +289,10 @@ def test_the_node_may_be_given_another_time_to_come_up() -> None:
 
 def test_a_node_without_a_camera_is_told(eventually: Eventually) -> None:
     from zgs_ros.config import NodeSettings, make_settings
-    from zgs_ros.dds.peer import Peer, PeerOptions
+    from zgs_ros.dds.peer import PeerOptions
 
     running = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), PeerOptions(NETWORK))
-    publish = running.publish_diagnostics
+    publish = running.node.look
     try:
         with Node("noise", network=NETWORK):
             import threading

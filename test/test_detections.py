@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dds_support import DOMAIN, HalvesSegmenter
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
-from zgs_ros.dds.peer import Peer, PeerOptions
+from zgs_ros.dds.node import Node
+from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.detections import detection2d_array, detection3d_array
-from zgs_ros.streaming.outputs import TOPICS, make_publishers
+from zgs_ros.streaming.outputs import OUTPUTS, output_topic
+from zgs_ros.streaming.port import QosProfile
 
 TYPES = TypeSupport("jazzy")
 HEADER = messages.header(TYPES, 1_700_000_000_123_456_789, "camera")
@@ -87,11 +88,9 @@ EXTRA = [
 
 @pytest.mark.parametrize(("values", "extra"), EXTRA)
 def test_they_are_offered_where_they_are_wanted(values: dict[str, Any], extra: list[str]) -> None:
-    asked: list[str] = []
-    make_publishers(
-        "", lambda topic, kind: asked.append(topic), make_settings(NodeSettings, values)
-    )  # type: ignore[arg-type,func-returns-value]
-    assert asked == [*(f"~/{topic}" for topic, _ in TOPICS.values()), *extra]
+    settings = make_settings(NodeSettings, values)
+    offered = [output_topic("", row) for row in OUTPUTS if row.exists(settings)]
+    assert [topic for topic in offered if "detections" in topic] == extra
 
 
 def test_the_node_without_ros_publishes_them(eventually: Callable[..., None]) -> None:
@@ -104,7 +103,9 @@ def test_the_node_without_ros_publishes_them(eventually: Callable[..., None]) ->
             kind = "vision_msgs/msg/Detection2DArray"
             listener.create_subscription("/zgs/detections", kind, got.append, QosProfile(depth=10))
             camera = listener.create_publisher("/camera/image_raw", "sensor_msgs/msg/Image")
-            eventually(peer._outputs.wanted, "the listener is enough for the node to work")
+            eventually(
+                lambda: peer.node.diagnose().wanted, "the listener is enough for the node to work"
+            )
             eventually(camera.subscription_count, "the node listens to the camera")
             picture = np.full((48, 64, 3), 90, np.uint8)
             camera.publish(messages.rgb_image(listener.types, HEADER, picture))

@@ -190,3 +190,12 @@ def test_a_node_that_does_not_listen_says_why(about: dict[str, str], level: int,
     [status] = diagnostic_array(TYPES, 1, "/zgs", diagnosis, DEFAULTS).status
     assert (status.level, status.message) == (level, text)
     assert values(status).get("last error", "") == about.get("failure", "")
+
+
+@pytest.mark.parametrize(("limit", "level"), [(60.0, ERROR), (0.0, OK), (90.0, OK)])
+def test_a_frame_that_is_in_work_for_too_long_is_an_error(limit: float, level: int) -> None:
+    stuck = Snapshot(seconds_since_frame=0.1, work="decoding", seconds_in_work=79.0, rate=1.0)
+    thresholds = DiagnosticsSettings(stuck_error=limit)
+    assert assess(Diagnosis(stuck), thresholds)[0] == level
+    text = assess(Diagnosis(stuck), thresholds)[1]
+    assert ("stuck in decoding for 79 s" in text) == (level == ERROR)

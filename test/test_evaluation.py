@@ -37,16 +37,22 @@ from zgs_ros.evaluation.mapping import (
     load_sentence_encoder,
     make_mapper,
 )
-from zgs_ros.evaluation.metrics import BACKGROUND, NONE, SIZES, VOID
+from zgs_ros.evaluation.metrics import BACKGROUND, NONE, OTHER, SIZES, VOID
 from zgs_ros.evaluation.report import write_reports
-from zgs_ros.evaluation.scoring import predicted_classes, score, summarise
+from zgs_ros.evaluation.scoring import (
+    Record,
+    RegionRecord,
+    predicted_classes,
+    score,
+    summarise,
+)
 from zgs_ros.evaluation.tables import Table, ablation_table, comparison_table, to_markdown
 from zgs_ros.labeling.retrieval import RetrievalLabeler, embed_phrases
 from zgs_ros.merging import Description
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
 NOUNS = ("mug", "ball", "grass")
-B, V = BACKGROUND, VOID
+B, V, X = BACKGROUND, VOID, OTHER
 
 
 class TinyWorld:
@@ -245,10 +251,11 @@ class TestScoring:
         segmentation = label_map([[1, 1, 1, 2], [2, 2, 2, 2]], ["cup", "tree"])
         mapped = np.array([0, 2])
         labels = [("cup", 1.0), ("lid", 0.4)]
+        whole = [(0, "cup", 1.0), (1, "lid", 0.4)]
         parts = segmentation.label_map
-        record = score(sample, segmentation, parts, mapped, 3, 0.5, labels)
+        record = score(sample, segmentation, parts, mapped, 3, 0.5, labels, whole)
         assert record.confusion == [(0, 0, 2), (1, 0, 1), (1, 2, 1), (3, 2, 2)]
-        assert record.named == [2 / 3, -1.0]
+        assert record.named == record.named_on_other == [2 / 3, -1.0]
         # Region 2 overlaps segment 2 best: 1 / (2 + 4 - 1), as two of its six pixels are void.
         assert [region.best for region in record.regions] == [2 / 3, 1 / 4]
         assert [region.share for region in record.regions] == [0.25, 0.25]
@@ -262,8 +269,74 @@ class TestScoring:
         # 2/3 passes 0.00 .. 0.66, 67 thresholds; the other class none.
         assert results["segment_recall"] == 67 / 202
         assert results["text_generation_quality"]["all"] == 0.5
+        # Class 2 is predicted and absent: it passes t = 0 alone, one of 101 thresholds.
+        assert results["reference"] == {
+            "iou": (2 / 3) / 3,
+            "segment_recall": (67 + 0 + 1) / 303,
+            "text_generation_quality": 0.5,
+        }
         assert results["over_segmentation"]["all"] == pytest.approx((2 / 3 + 1 / 4) / 2)
         assert results["speed"]["frames_per_second"] == 2.0
+
+    def test_the_reference_blames_predictions_on_classes_that_are_left_out(self) -> None:
+        # truth 0 0 x x   segments 1 2 1 3, mapped to classes 0, 1, 2; x is another data set's class
+        # Usual: class 0 1/2, class 1 0, class 2 takes no part. Its recall: 51 of 101 thresholds.
+        # Reference: class 0 1 / (2 + 2 - 1), class 1 0, class 2 0. Recall: (34 + 1 + 1) / 303.
+        sample = Sample(
+            "other",
+            np.zeros((1, 4, 3), np.uint8),
+            np.array([[0, 0, X, X]], np.int32),
+            np.array([[1, 1, 0, 0]], np.int32),
+            (Region(1, 0),),
+        )
+        segmentation = label_map([[1, 2, 1, 3]], ["cup", "lid", "tree"])
+        record = score(
+            sample,
+            segmentation,
+            segmentation.label_map,
+            np.array([0, 1, 2]),
+            3,
+            0.5,
+            [("cup", 1.0)],
+            [(0, "cup", 1.0)],
+        )
+        results = summarise([record], [parse_category(n) for n in ("cup", "lid", "tree")])
+        assert (results["iou"]["per_image"], results["segment_recall"]) == (1 / 4, 51 / 101)
+        assert results["reference"] == {
+            "iou": (1 / 3) / 3,
+            "segment_recall": (34 + 1 + 1) / 303,
+            "text_generation_quality": 1.0,
+        }
+
+    def test_the_reference_averages_labels_within_images_first(self) -> None:
+        """Three regions of one image, two wrong, and one right region of another: 1/2, or 2/3."""
+        empty = {"confusion": [], "on_other": [], "named": [], "named_on_other": [], "labels": []}
+        common = {**empty, "seconds": 1.0, "stages": {}}
+        images = [[1.0, 0.0, 0.0], [1.0]]
+        records = [
+            Record(
+                name=str(number),
+                regions=[
+                    RegionRecord(
+                        category=0,
+                        group="",
+                        share=0.1,
+                        label="x",
+                        text=text,
+                        phrase=None,
+                        best=0.0,
+                        named=0.0,
+                    )
+                    for text in texts
+                ],
+                class_labels=[{"category": 0, "label": "x", "text": text} for text in texts],
+                **common,
+            )
+            for number, texts in enumerate(images)
+        ]
+        results = summarise(records, [parse_category("cup")])
+        assert results["text_generation_quality"]["all"] == 2 / 4
+        assert results["reference"]["text_generation_quality"] == pytest.approx((1 / 3 + 1) / 2)
 
     def test_pixels_without_segment_have_no_class(self) -> None:
         segmentation = label_map([[0, 1, 5]], ["a", "b"], [1, 5])
@@ -297,6 +370,7 @@ class TestRun:
         # The class "ball" has two instances; the better one covers 96 of the 96 + 12 pixels (the
         # smaller one's 3 x 4), 0.888 of the class: 89 thresholds. Mug and grass pass all 101.
         assert results["segment_recall"] == pytest.approx((101 + 101 + 89) / 303)
+        assert results["reference"]["text_generation_quality"] == 1.0
 
     def test_wrong_nouns_and_wrong_colours_are_told_apart(
         self, tmp_path: Path, settings: SegmenterSettings, use: Callable[[Truth], None]

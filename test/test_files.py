@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class LeftAndRight:
 
     def __init__(self) -> None:
         self.seen = 0
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        return [self.segment(image) for image in images]
 
     def segment(self, image: NDArray[np.uint8]) -> Segmentation:
         self.seen += 1
@@ -283,7 +286,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "truncated jpeg": (encoded(Image.effect_noise((99, 99), 50), "JPEG")[:-500], "broken"),
     "truncated png": (encoded(Image.effect_noise((99, 99), 50), "PNG")[:-500], "broken"),
     "png head only": (encoded(Image.new("L", (9, 9)), "PNG")[:20], "(broken|not an image)"),
-    "huge": (b"P5 100000 100000 255\n", "broken.*exceeds limit"),
+    "huge": (b"P5 100000 100000 255\n", "at most 33554432 pixels are accepted"),
+    "large": (b"P5 10000 10000 255\n", "at most 33554432 are accepted.*max_pixels"),
+    "tall": (b"P5 1 4194304 255\n" + bytes(2**22), "has a side above 32768 pixels"),
     "floats": (encoded(Image.new("F", (9, 9)), "TIFF"), "floating-point"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -164,6 +165,13 @@ def test_depth_that_is_not_registered_is_refused() -> None:
         (np.full((3, 3), np.nan), (4, 4), "fx = nan"),
         (-MATRIX, (4, 4), "fx = -60"),
         (MATRIX, (0, 4), "must be at least 1 x 1"),
+        (
+            np.diag([1e-300, 60, 1]),
+            (4, 4),
+            "fx = 1e-300, with 4 pixels it must be in 0.004 .. 4000",
+        ),
+        (np.diag([60, 1e300, 1]), (4, 4), r"fy = 1e\+300"),
+        (np.array([[60, 0, 1e9], [0, 60, 0], [0, 0, 1]]), (4, 4), "far outside the image"),
     ],
 )
 def test_a_camera_that_is_not_calibrated_is_refused(
@@ -171,6 +179,37 @@ def test_a_camera_that_is_not_calibrated_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         PinholeCamera(matrix, size)
+
+
+@pytest.mark.parametrize(
+    ("distortion", "text"),
+    [
+        ((0.1,) * 2, "has 2 distortion coefficients (allowed: 0, 4, 5, 8, 12, 14)"),
+        ((0.1,) * 100, "has 100 distortion coefficients"),
+        ((1e300,) * 5, "must be in -1e+06 .. 1e+06, got 1e+300"),
+        ((np.nan,) * 5, "must be in -1e+06 .. 1e+06, got nan"),
+    ],
+)
+def test_distortion_that_no_lens_has_is_refused(distortion: tuple[float, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
+
+
+@pytest.mark.parametrize("count", [0, 2, 5, 7])
+def test_distortion_of_zeros_is_none_whatever_its_length(count: int) -> None:
+    camera = PinholeCamera(MATRIX, (HEIGHT, WIDTH), (0.0,) * count)
+    assert np.array_equal(camera.rays, PinholeCamera(MATRIX, (HEIGHT, WIDTH)).rays)
+
+
+@pytest.mark.parametrize("distortion", [(), (-0.3, 0.1, 0.001, -0.002, 0.0)])
+def test_rays_of_a_large_image_are_those_of_its_parts(distortion: tuple[float, ...]) -> None:
+    camera = PinholeCamera(MATRIX, (1500, 1600), distortion)  # more than are computed together
+    corner = PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
+    assert np.allclose(camera.rays[:HEIGHT, :WIDTH], corner.rays)
+    assert np.isfinite(camera.rays).all()
+    if not distortion:
+        x, y = (1599 - MATRIX[0, 2]) / MATRIX[0, 0], (1499 - MATRIX[1, 2]) / MATRIX[1, 1]
+        assert np.allclose(camera.rays[-1, -1], [x, y])
 
 
 def test_a_lens_that_distorts_is_straightened() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import io
+import time
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,9 +56,11 @@ COLOURS = [
     ("rgba8", bytes([255, 0, 0, 9, 0, 255, 0, 9])),
     ("bgra8", bytes([0, 0, 255, 9, 0, 255, 0, 9])),
     ("8UC3", bytes([0, 0, 255, 0, 255, 0])),
+    ("8UC4", bytes([0, 0, 255, 9, 0, 255, 0, 9])),
     ("rgb16", bytes([7, 255, 7, 0, 7, 0, 7, 0, 7, 255, 7, 0])),
     ("bgr16", bytes([7, 0, 7, 0, 7, 255, 7, 0, 7, 255, 7, 0])),
     ("16UC3", bytes([7, 0, 7, 0, 7, 255, 7, 0, 7, 255, 7, 0])),
+    ("16UC4", bytes([7, 0, 7, 0, 7, 255, 7, 7, 7, 0, 7, 255, 7, 0, 7, 7])),
     ("rgba16", bytes([7, 255, 7, 0, 7, 0, 7, 7, 7, 0, 7, 255, 7, 0, 7, 7])),
     ("bgra16", bytes([7, 0, 7, 0, 7, 255, 7, 7, 7, 0, 7, 255, 7, 0, 7, 7])),
 ]
@@ -131,9 +135,22 @@ def test_yuv_chroma_becomes_red(encoding: str, values: list[int]) -> None:
     assert np.abs(rgb.astype(int) - RED).max() <= 2
 
 
-def test_nv21_has_its_colours_below_the_image() -> None:
-    message = Raw("nv21", 2, 2, 2, bytes([81] * 4 + [240, 90]))
+@pytest.mark.parametrize(
+    ("encoding", "chroma"),
+    [("nv21", [240, 90]), ("nv12", [90, 240]), ("nv24", [90, 240] * 4)],
+)
+def test_semi_planar_encodings_have_their_colours_below_the_image(
+    encoding: str, chroma: list[int]
+) -> None:
+    message = Raw(encoding, 2, 2, 2, bytes([81] * 4 + chroma))
     assert np.abs(decode_image(message).astype(int) - RED).max() <= 2
+
+
+def test_nv24_has_a_colour_for_every_pixel() -> None:
+    luma = [81, 145, 41, 235]  # red, green, blue and white in BT.601
+    chroma = [90, 240, 54, 34, 240, 110, 128, 128]
+    rgb = decode_image(Raw("nv24", 4, 1, 4, bytes(luma + chroma))).astype(int)
+    assert np.abs(rgb - [[RED, GREEN, BLUE, [255, 255, 255]]]).max() <= 2
 
 
 @pytest.mark.parametrize("encoding", [e for e in ENCODINGS if e != "nv21"])
@@ -153,12 +170,21 @@ def test_every_listed_encoding_is_decoded_to_contiguous_rgb(encoding: str) -> No
 
 
 def _any(encoding: str, padding: int = 0) -> Raw:
-    channels = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "8UC3": 3, "16UC3": 3}
-    name = encoding if encoding.endswith("UC3") else encoding.rstrip("0123456789")
+    channels = {
+        "rgb": 3,
+        "bgr": 3,
+        "rgba": 4,
+        "bgra": 4,
+        "8UC3": 3,
+        "16UC3": 3,
+        "8UC4": 4,
+        "16UC4": 4,
+    }
+    name = encoding if "UC" in encoding else encoding.rstrip("0123456789")
     wide = 2 if "16" in encoding else 1
     count = 2 if encoding[:3] in ("yuv", "uyv", "yuy") else channels.get(name, 1)
     row = 6 * count * wide
-    rows = 6 if encoding == "nv21" else 4
+    rows = {"nv12": 6, "nv21": 6, "nv24": 12}.get(encoding, 4)
     pixels = np.random.default_rng(3).integers(0, 256, (rows, row), np.uint8)
     padded = np.hstack([pixels, np.full((rows, padding), 99, np.uint8)])
     return Raw(encoding, 6, 4, row + padding, padded.tobytes())
@@ -284,7 +310,7 @@ NOISE_JPEG, NOISE_PNG = encoded(_NOISE, "JPEG"), encoded(_NOISE, "PNG")
     ("data", "text"),
     [
         (b"", "is not an image"),
-        (b"hello, this is no picture", "is not an image (allowed: JPEG, PNG)"),
+        (b"hello, this is no picture", "is not an image (allowed: JPEG, PNG, TIFF)"),
         (NOISE_JPEG[: len(NOISE_JPEG) // 2], "is broken"),
         (NOISE_JPEG[:100], "is broken"),
         (NOISE_PNG[: len(NOISE_PNG) // 2], "is broken"),
@@ -300,11 +326,96 @@ def test_broken_compressed_data_is_rejected(data: bytes, text: str) -> None:
     assert f"data ({len(data)} bytes, format 'jpeg')" in str(caught.value)
 
 
-def test_a_compressed_image_that_would_fill_the_memory_is_not_decoded() -> None:
+@pytest.mark.parametrize(
+    ("kind", "size", "text"),
+    [
+        ("PNG", (2**12, 2**13 + 1), "33558528 pixels, at most 33554432 are accepted"),
+        ("PNG", (1, 2**22), "has a side above 32768 pixels"),
+        ("PNG", (2**22, 1), "has a side above 32768 pixels"),
+        ("PNG", (2**14, 2**14), "at most 33554432 pixels are accepted"),  # Pillow's own limit
+        ("TIFF", (2**13, 2**13), "67108864 pixels, at most 33554432 are accepted"),
+    ],
+)
+def test_a_compressed_image_that_would_fill_the_memory_is_not_decoded(
+    kind: str, size: tuple[int, int], text: str
+) -> None:
     stream = io.BytesIO()
-    Pillow.new("1", (2**13, 2**13 + 1)).save(stream, "PNG")
-    with pytest.raises(BadImage, match=f"67117056 pixels, at most {MAX_PIXELS}"):
-        decode_compressed(Compressed("png", stream.getvalue()))
+    Pillow.new("1", size).save(stream, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadImage, match=text):
+            decode_compressed(Compressed("png", stream.getvalue()))
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "shape"),
+    [(2400, (40, 60, 3)), (2399, (20, 30, 3)), (600, (20, 30, 3)), (160, (10, 15, 3))],
+)
+def test_a_jpeg_with_too_many_pixels_is_made_smaller(
+    max_pixels: int, shape: tuple[int, int, int]
+) -> None:
+    jpeg = encoded(np.full((40, 60, 3), 90, np.uint8), "JPEG")
+    rgb = decode_compressed(Compressed("jpeg", jpeg), max_pixels)
+    assert rgb.shape == shape
+    assert np.abs(rgb.astype(int) - 90).max() <= 2
+    mosaic = encoded(np.full((40, 60), 90, np.uint8), "JPEG")
+    if max_pixels < 2400:  # of which a smaller one would be grey
+        with pytest.raises(BadImage, match=f"at most {max_pixels} are accepted"):
+            decode_compressed(Compressed("bayer_rggb8; jpeg compressed ", mosaic), max_pixels)
+    with pytest.raises(BadImage, match="at most 20 are accepted"):
+        decode_compressed(Compressed("jpeg", jpeg), 20)
+
+
+def test_a_progressive_jpeg_with_endless_passes_is_not_decoded() -> None:
+    jpeg = encoded(np.full((1024, 1024), 128, np.uint8), "JPEG", progressive=True)
+    last = jpeg.rindex(b"\xff\xda")
+    assert decode_compressed(Compressed("jpeg", jpeg)).shape == (1024, 1024, 3)
+    endless = jpeg[:-2] + jpeg[last:-2] * 2000 + jpeg[-2:]
+    began = time.monotonic()
+    with pytest.raises(BadImage, match=r"passes is too much work to decode \(at most 536870912"):
+        decode_compressed(Compressed("jpeg", endless))
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_compressed_tiff_is_decoded_as_image_transport_writes_it() -> None:
+    rgb = decode_compressed(Compressed("bgr8; tiff compressed bgr8", encoded(SCENE, "TIFF")))
+    assert rgb.tolist() == SCENE.tolist()
+    deep = encoded(np.full((8, 16), 77 << 8, np.uint16), "TIFF")
+    assert (decode_compressed(Compressed("mono16; tiff compressed ", deep)) == 77).all()
+
+
+LONG = "\x1b[31m" + "x" * 3_000_000
+
+
+@dataclass
+class Header:
+    """The field of std_msgs/Header that matters."""
+
+    frame_id: str
+
+
+@dataclass
+class Stamped(Raw):
+    """A message with its header."""
+
+    header: Any = None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        replace(GOOD, encoding=LONG),
+        Compressed(LONG, b"no picture"),
+        Compressed(LONG, JPEG[:200]),
+        Stamped("rgb8", 4, 2, 12, bytes(24), header=Header(LONG)),
+    ],
+    ids=["encoding", "format", "format of a broken one", "frame_id"],
+)
+def test_giant_texts_are_not_repeated(message: Any) -> None:
+    with pytest.raises(BadImage) as caught:
+        decode(message)
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
 
 
 def test_decode_tells_raw_from_compressed() -> None:

@@ -15,13 +15,23 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsSubscription,
 )
 from cyclonedds.domain import DomainParticipant
-from dds_support import DOMAIN, HalvesSegmenter
+from cyclonedds.qos import Policy
+from dds_support import DOMAIN, HalvesSegmenter, Peer
 
-from zgs_ros.config import NodeSettings, make_settings
+from zgs_ros.config import NodeSettings, SettingsError, make_settings
+from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
-from zgs_ros.dds.peer import Peer, PeerOptions
-from zgs_ros.streaming.interface import Endpoint, endpoints
+from zgs_ros.dds.peer import PeerOptions
+from zgs_ros.streaming.interface import (
+    NODE_TOPICS,
+    Endpoint,
+    check_cameras,
+    endpoints,
+    reserved_names,
+)
+from zgs_ros.streaming.outputs import OUTPUT_NAMES, OUTPUTS
+from zgs_ros.streaming.port import SENSOR, QosProfile
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = runpy.run_path(str(ROOT / "scripts" / "write_reference.py"))
@@ -49,16 +59,16 @@ def described(endpoint: Endpoint) -> Iterator[tuple[str, str, str]]:
     name = endpoint.name.replace("~", "/zgs")
     name = name if name.startswith("/") else f"/{name}"
     if endpoint.direction == "service":
-        yield "in", f"rq{name}Request", endpoint.kind
-        yield "out", f"rr{name}Reply", endpoint.kind
+        yield "in", f"rq{name}Request", endpoint.type_name
+        yield "out", f"rr{name}Reply", endpoint.type_name
     else:
-        yield endpoint.direction, f"rt{name}", endpoint.kind
+        yield endpoint.direction, f"rt{name}", endpoint.type_name
 
 
 def discovered(participant: DomainParticipant, peer: Peer) -> set[tuple[str, str, str]]:
     """The same of what another participant sees of a peer."""
     kinds = {"out": BuiltinTopicDcpsPublication, "in": BuiltinTopicDcpsSubscription}
-    mine = peer.node._participant.guid
+    mine = peer.port._participant.guid
     return {
         (direction, found.topic_name, ros_type(found.type_name))
         for direction, kind in kinds.items()
@@ -72,6 +82,43 @@ def ros_type(dds_name: str) -> str:
     package, kind, _, name = dds_name.split("::")
     name = name.removesuffix("_").removesuffix("_Request").removesuffix("_Response")
     return f"{package}/{kind}/{name}"
+
+
+QOS = {
+    "/diagnostics": QosProfile(reliable=True, depth=10, transient_local=False),
+    "~/query/request": QosProfile(reliable=True, depth=10, transient_local=False),
+    "~/query/result": QosProfile(reliable=True, depth=10, transient_local=False),
+}
+RESULTS = QosProfile(reliable=True, depth=1, transient_local=False)
+
+
+def test_the_qos_that_others_rely_on() -> None:
+    assert {end.name: end.qos for end in NODE_TOPICS} == QOS
+    assert {row.topic: row.qos for row in OUTPUTS} == dict.fromkeys(OUTPUT_NAMES, RESULTS)
+
+
+@pytest.mark.parametrize("qos", [*QOS.values(), RESULTS, SENSOR, QosProfile(transient_local=True)])
+def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
+    policies = set(raw.endpoint_qos(qos, "RIHS01_0"))
+    reliable = any(isinstance(policy, Policy.Reliability.Reliable) for policy in policies)
+    kept = Policy.Durability.TransientLocal in policies
+    assert (reliable, kept) == (qos.reliable, qos.transient_local)
+    assert Policy.History.KeepLast(qos.depth) in policies
+
+
+RESERVED = {
+    *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
+    *("query", "segment_image"),
+}
+
+
+def test_cameras_can_not_be_called_like_topics_of_the_node() -> None:
+    assert reserved_names() == RESERVED
+    for name in RESERVED:
+        settings = make_settings(NodeSettings, {"cameras": ["front", name]})
+        with pytest.raises(SettingsError, match=f"'{name}' is a topic of the node itself"):
+            check_cameras(settings)
+    check_cameras(make_settings(NodeSettings, {"cameras": ["front", "left"]}))
 
 
 @pytest.mark.parametrize("given", CASES, ids=lambda given: ", ".join(given) or "defaults")

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zgs_ros.evaluation.datasets.published import CONTEXT_CLASSES, PLAIN_ENGLISH, VOC_CLASSES
 from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings, embed_phrases
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary, shipped_vocabularies
 from zgs_ros.synthetic import phrases
+
+CLASS_NAMES = Path(__file__).parent / "class_names"
 
 # Vocabularies
 
@@ -43,6 +46,54 @@ def test_the_everyday_vocabulary_is_broad_and_clean() -> None:
 )
 def test_the_everyday_vocabulary_has_what_robots_see(phrase: str) -> None:
     assert phrase in load_vocabulary("everyday")
+
+
+def class_names(file: Path) -> list[list[str]]:
+    """Names of each class of a data set: plainly, then the usual synonyms."""
+    return [line.split(", ") for line in file.read_text("utf-8").splitlines()]
+
+
+def joined(phrase: str) -> str:
+    """Without what spellings differ in: hot-air balloon, hot air balloon."""
+    return phrase.replace("-", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("data_set", "classes"),
+    [
+        ("coco", 80),
+        ("pascal_voc", 20),
+        ("pascal_context_59", 59),
+        ("pascal_context_459", 458),  # one is called unknown
+        ("coco_stuff", 171),
+        ("ade20k", 150),
+        ("cityscapes", 28),
+    ],
+)
+def test_the_everyday_vocabulary_has_every_class_of_the_usual_data_sets(
+    data_set: str, classes: int
+) -> None:
+    """A label can only be a phrase of the vocabulary: without the word "bottle" there is no bottle."""
+    listed = class_names(CLASS_NAMES / f"{data_set}.txt")
+    everyday = {joined(phrase) for phrase in load_vocabulary("everyday")}
+    assert len(listed) == classes
+    assert [name for names in listed for name in names if joined(name) not in everyday] == []
+
+
+def test_the_everyday_vocabulary_has_a_name_of_every_class_of_lvis() -> None:
+    """Its own names are those of a dictionary, some of them rare; one of the synonyms is enough."""
+    listed = class_names(CLASS_NAMES / "lvis.txt")
+    everyday = {joined(phrase) for phrase in load_vocabulary("everyday")}
+    assert len(listed) == 1203
+    assert [names for names in listed if everyday.isdisjoint(map(joined, names))] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "file"), [(VOC_CLASSES, "pascal_voc"), (CONTEXT_CLASSES, "pascal_context_59")]
+)
+def test_the_lists_are_those_that_the_evaluation_reads(names: tuple[str, ...], file: str) -> None:
+    spoken = [PLAIN_ENGLISH.get(name, name).split("/")[0] for name in names]
+    assert [first for first, *_ in class_names(CLASS_NAMES / f"{file}.txt")] == spoken
 
 
 def test_the_synthetic_vocabulary_is_that_of_the_synthetic_world() -> None:

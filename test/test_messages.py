@@ -16,11 +16,9 @@ from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.depth import DepthFeed
-from zgs_ros.streaming.diagnostics import Diagnosis
 from zgs_ros.streaming.markers import ADD, CUBE, DELETE_ALL, TEXT, marker_array
-from zgs_ros.streaming.outputs import TOPICS, Outputs, Publishers, make_publishers
-from zgs_ros.streaming.statistics import Snapshot
+from zgs_ros.streaming.outputs import OUTPUTS, Outputs, Publishers, output_topic
+from zgs_ros.streaming.pairing import DepthFeed
 from zgs_ros.streaming.stream import Result
 
 TYPES = TypeSupport("jazzy")
@@ -190,17 +188,17 @@ class Topic:
         return self.subscribers
 
 
-NAMES = tuple(TOPICS)
+NAMES = tuple(row.topic for row in OUTPUTS)
 NODE_SETTINGS = make_settings(NodeSettings, {})
 
 
 def topics(*subscribed: str) -> Publishers:
-    return Publishers(**{name: Topic(name in subscribed) for name in NAMES})
+    return {name: Topic(name in subscribed) for name in NAMES}
 
 
 def outputs(*subscribed: str) -> tuple[Outputs, Publishers]:
     made = topics(*subscribed)
-    return Outputs(TYPES, {"front": made}, Topic(1), NODE_SETTINGS), made
+    return Outputs(TYPES, {"front": made}, NODE_SETTINGS), made
 
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
@@ -223,60 +221,40 @@ def test_only_what_somebody_listens_to_is_made(
     )
     maker, made = outputs(*subscribed)
     maker.publish(RESULT)
-    sent = {name for name in NAMES if getattr(made, name).sent}
+    sent = {name for name in NAMES if made[name].sent}
     assert sent == set(subscribed)
-    assert len(drawn) == int(bool(sent & {"overlay", "overlay_compressed"})), "drawn once or never"
+    assert len(drawn) == int(bool(sent & {"overlay", "overlay/compressed"})), "drawn once or never"
     assert maker.wanted() == bool(sent)
 
 
 def test_without_depth_there_are_no_markers() -> None:
     maker, made = outputs(*NAMES)
     maker.publish(Result("front", HEADER, PIXELS, segmentation(), 0.25))
-    assert [name for name in NAMES if not getattr(made, name).sent] == ["markers"]
+    assert [name for name in NAMES if not made[name].sent] == ["markers"]
 
 
 def test_each_camera_has_its_own_topics_and_listeners() -> None:
     cameras = {"front": topics(), "left": topics("segments")}
-    maker = Outputs(TYPES, cameras, Topic(1), NODE_SETTINGS)
+    maker = Outputs(TYPES, cameras, NODE_SETTINGS)
     assert (maker.wanted("front"), maker.wanted("left"), maker.wanted()) == (False, True, True)
     for name in cameras:
         maker.publish(Result(name, HEADER, PIXELS, segmentation(), 0.25))
-    assert [len(made.segments.sent) for made in cameras.values()] == [0, 1]
+    assert [len(made["segments"].sent) for made in cameras.values()] == [0, 1]
 
 
-def test_diagnostics_alone_do_not_wake_a_lazy_stream() -> None:
-    diagnostics = Topic(1)
-    maker = Outputs(TYPES, {"": topics()}, diagnostics, NODE_SETTINGS)
-    assert not maker.wanted()
-    maker.publish_diagnostics(1, "/zgs", Diagnosis(Snapshot()))
-    assert len(diagnostics.sent) == 1
-
-
-@pytest.mark.parametrize(
-    ("camera", "names"),
-    [
-        ("", ["~/segments", "~/label_image", "~/overlay", "~/overlay/compressed", "~/markers"]),
-        ("left", [f"~/left/{topic}" for topic, _ in TOPICS.values()]),
-    ],
-)
-def test_topics_are_named_after_their_camera(camera: str, names: list[str]) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def create(topic: str, kind: str) -> Topic:
-        asked.append((topic, kind))
-        return Topic(0)
-
-    make_publishers(camera, create, NODE_SETTINGS)
-    assert [topic for topic, _ in asked] == names
-    assert [kind for _, kind in asked] == [kind for _, kind in TOPICS.values()]
+@pytest.mark.parametrize(("camera", "prefix"), [("", "~/"), ("left", "~/left/")])
+def test_topics_are_named_after_their_camera(camera: str, prefix: str) -> None:
+    names = ["segments", "label_image", "overlay", "overlay/compressed", "markers"]
+    made = [output_topic(camera, row) for row in OUTPUTS if row.exists(NODE_SETTINGS)]
+    assert made == [f"{prefix}{name}" for name in names]
 
 
 def test_headers_go_out_verbatim() -> None:
     maker, made = outputs(*NAMES)
     maker.publish(RESULT)
     for name in set(NAMES) - {"markers"}:
-        assert getattr(made, name).sent[0].header is HEADER
-    assert all(marker.header is HEADER for marker in made.markers.sent[0].markers)
+        assert made[name].sent[0].header is HEADER
+    assert all(marker.header is HEADER for marker in made["markers"].sent[0].markers)
 
 
 def test_markers_show_what_has_a_place_and_replace_those_before() -> None:
@@ -296,7 +274,7 @@ def test_settings_can_be_replaced_while_running() -> None:
     maker, made = outputs("segments")
     maker.settings = make_settings(NodeSettings, {"publish_embeddings": False})
     maker.publish(RESULT)
-    assert len(made.segments.sent[0].segments[0].embedding) == 0
+    assert len(made["segments"].sent[0].segments[0].embedding) == 0
 
 
 def test_a_foreign_message_class_works_as_well() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from zgs_ros.evaluation import metrics
-from zgs_ros.evaluation.metrics import BACKGROUND, NONE, NOT_FOUND, VOID
+from zgs_ros.evaluation.metrics import BACKGROUND, NONE, NOT_FOUND, OTHER, VOID
 
-B, V, N = BACKGROUND, VOID, NONE
+B, V, N, X = BACKGROUND, VOID, NONE, OTHER
 
 
 def confusion(truth: list, prediction: list, classes: int) -> np.ndarray:
@@ -32,7 +32,7 @@ class TestConfusionMatrix:
             confusion([[0, 0]], [[0]], 1)
 
     @pytest.mark.parametrize(
-        ("truth", "prediction"), [([[2]], [[0]]), ([[0]], [[2]]), ([[-3]], [[0]])]
+        ("truth", "prediction"), [([[2]], [[0]]), ([[0]], [[2]]), ([[-4]], [[0]])]
     )
     def test_refuses_unknown_classes(self, truth: list, prediction: list) -> None:
         with pytest.raises(ValueError, match="must lie within"):
@@ -68,6 +68,17 @@ class TestImageIou:
         counts = confusion([[0, 0, B, B, B, B]], [[0, 0, 0, 0, 1, N]], 2)
         np.testing.assert_array_equal(metrics.image_ious(counts), [0.5, np.nan])
         assert metrics.image_iou(counts) == 0.5
+
+    def test_other_classes_count_for_the_reference_alone(self) -> None:
+        # truth 0 0 x x   prediction 0 1 0 2
+        # class 0: intersection 1, union 2, or 3 with the pixel on another class
+        # class 1: predicted on class 0 -> 0; class 2: predicted on another class alone -> NaN, or 0
+        truth, prediction = np.array([[0, 0, X, X]]), np.array([[0, 1, 0, 2]])
+        counts = metrics.confusion_matrix(truth, prediction, 3)
+        on_other = metrics.count_on_other(truth, prediction, 3)
+        assert on_other.tolist() == [1, 0, 1]
+        np.testing.assert_array_equal(metrics.image_ious(counts), [0.5, 0.0, np.nan])
+        np.testing.assert_array_equal(metrics.image_ious(counts, on_other), [1 / 3, 0.0, 0.0])
 
     def test_nothing_predicted_is_zero(self) -> None:
         assert metrics.image_iou(confusion([[0, 1]], [[N, N]], 2)) == 0.0
@@ -174,6 +185,13 @@ class TestSegmentRecall:
         # IoU 1 passes all 101; IoU 0 of a segment that was mapped to the class passes t = 0 only.
         # (101 + 1) / (2 * 101) = 102/202
         assert metrics.segment_recall([1.0, 0.0]) == 102 / 202
+
+    def test_the_reference_counts_predicted_classes_too(self) -> None:
+        # Class 0 at IoU 1/2: 51 thresholds. Classes 1 and 2 are predicted and absent: the first for
+        # another class's pixel, at IoU 0, which passes t = 0; the second on background alone.
+        blamed = np.array([True, True, False])
+        found = metrics.reference_recall([0.5], [0], [0, 1, 1, 2, NONE], blamed)
+        assert found == (51 + 1 + 0) / 303
 
     def test_only_segments_of_the_class_count(self) -> None:
         # Region 0 of class 7 overlaps segment 1 best, but that is mapped to class 3; of the

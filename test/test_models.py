@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from typer.testing import CliRunner
 
 from zgs_ros.cli import app
 from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, make_settings
 from zgs_ros.models import loading
+from zgs_ros.models.kinds import find_clip
 from zgs_ros.models.loading import (
     ModelError,
     bundled_folder,
@@ -50,15 +53,104 @@ def test_dino_weights_from_a_file(tmp_path: Path) -> None:
     assert tuple(dino(torch.rand(1, 3, 64, 64)).shape) == (1, 8, 8, 384)
 
 
-def test_clip_weights_from_a_file_with_the_tags_activation(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a ViT-B-32 in open_clip's format."""
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-B-32", load_weights=False)
-    path = tmp_path / "mine.safetensors"
+    path = tmp_path_factory.mktemp("clip") / "mine.safetensors"
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-    clip = load_clip(ClipSettings(model="ViT-B-32", weights=str(path)), CPU, torch.float32)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "activation"),
+    [
+        ("openai", "QuickGELU"),
+        ("laion2b_s34b_b79k", "GELU"),
+        ("quick_gelu", "QuickGELU"),
+        ("gelu", "GELU"),
+    ],
+)
+def test_clip_weights_from_a_file_are_what_they_are_said_to_be(
+    said: str, activation: str, clip_file: Path
+) -> None:
+    settings = ClipSettings(model="ViT-B-32", pretrained=said, weights=str(clip_file))
+    clip = load_clip(settings, CPU, torch.float32)
     assert clip.name == "ViT-B-32/mine"
-    assert type(clip._tower.blocks[0].mlp.gelu).__name__ == "QuickGELU"
-    torch.testing.assert_close(clip._model.visual.proj, model.visual.proj)
+    assert type(clip._tower.blocks[0].mlp.gelu).__name__ == activation
+    weights = load_file(clip_file)
+    torch.testing.assert_close(clip._model.visual.proj, weights["visual.proj"])
+    assert clip.logit_scale == pytest.approx(1 / 0.07)
+
+
+def test_clip_weights_from_a_file_of_which_nothing_is_said(clip_file: Path) -> None:
+    settings = ClipSettings(model="ViT-B-32", weights=str(clip_file))
+    with pytest.raises(ModelError, match="gelu or quick_gelu; for published ones to their tag"):
+        load_clip(settings, CPU, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "mean", "std", "interpolation"),
+    [
+        ("ViT-L-14-336", "", 0.48145466, 0.26862954, "bicubic"),
+        ("ViT-L-14", "laion2b_s32b_b82k", 0.5, 0.5, "bicubic"),
+        ("MobileCLIP-B", "datacompdr", 0.0, 1.0, "bilinear"),
+        ("MobileCLIP2-B", "dfndr2b", 0.0, 1.0, "bilinear"),
+    ],
+)
+def test_a_tag_says_how_its_images_were_prepared(
+    model: str, tag: str, mean: float, std: float, interpolation: str
+) -> None:
+    found = find_clip(ClipSettings(model=model, pretrained=tag)).preprocessing
+    assert (found["mean"][0], found["std"][0]) == (mean, std)
+    assert found["interpolation"] == interpolation
+
+
+def test_images_are_prepared_as_in_training(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = open_clip.create_model("MobileCLIP-B", load_weights=False)
+    path = tmp_path / "mobile.safetensors"
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    settings = ClipSettings(model="MobileCLIP-B", pretrained="datacompdr", weights=str(path))
+    clip = load_clip(settings, CPU, torch.float32)
+    image = torch.randint(0, 256, (300, 400, 3), dtype=torch.uint8)
+    expected = functional.interpolate(
+        image.permute(2, 0, 1)[None], (224, 224), mode="bilinear", antialias=True
+    )
+    torch.testing.assert_close(clip._preprocess(image), expected / 255, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fragment"),
+    [
+        ({"blocks.0.norm1.weight": 8, "pos_embed": 8}, "is an image tower alone"),
+        ({"vision_model.x": 1, "text_model.x": 1}, "is in the format of the library transformers"),
+        (
+            {"visual.proj": 1, "token_embedding.weight": 1},
+            r"300 weights are missing \(.*\), 0 don't belong",
+        ),
+    ],
+)
+def test_clip_files_that_hold_something_else(
+    keys: dict[str, int], fragment: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({name: torch.zeros(size) for name, size in keys.items()}, path)
+    settings = ClipSettings(model="ViT-B-32", pretrained="openai", weights=str(path))
+    with pytest.raises(ModelError, match=fragment) as caught:
+        load_clip(settings, CPU, torch.float32)
+    assert len(str(caught.value)) < 600
+    assert str(path) in str(caught.value)
+
+
+def test_clip_files_of_another_size(clip_file: Path) -> None:
+    settings = ClipSettings(model="ViT-B-16", pretrained="openai", weights=str(clip_file))
+    with pytest.raises(
+        ModelError,
+        match=re.escape("visual.positional_embedding is (50, 768) instead of (197, 768)"),
+    ):
+        load_clip(settings, CPU, torch.float32)
 
 
 @pytest.mark.parametrize("kind", ["dino", "clip"])
@@ -112,16 +204,62 @@ def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
     [
         (ClipSettings(model="ViT-Z-1"), "no model of this name"),
         (ClipSettings(model="ViT-B-32", pretrained="mine"), "is not one of its tags: openai"),
+        (
+            ClipSettings(model="ViT-B-16-SigLIP", pretrained="webli"),
+            "other means than the class token",
+        ),
+        (ClipSettings(model="RN50"), "ModifiedResNet, not a ViT; use an open_clip ViT"),
+        (ClipSettings(model="roberta-ViT-B-32"), "text tower is not of open_clip itself"),
+        (ClipSettings(model="ViT-B-32", masked_blocks=13), "ViT-B-32 has 12 blocks"),
+        (ClipSettings(model="ViT-L-14-336", pretrained="gelu"), "is not one of its tags: openai"),
     ],
 )
-def test_unknown_clip_models_and_tags(settings: ClipSettings, fragment: str) -> None:
+def test_clips_that_cant_be_used_are_refused_before_anything_is_fetched(
+    settings: ClipSettings, fragment: str, offline: None
+) -> None:
     with pytest.raises(ModelError, match=fragment):
         load_clip(settings, CPU, torch.float32)
 
 
-def test_unknown_dino_models() -> None:
-    with pytest.raises(ModelError, match="vit_nowhere"):
-        load_dino(DinoSettings(model="vit_nowhere"), CPU, torch.float32)
+@pytest.mark.parametrize(
+    ("settings", "fragment"),
+    [
+        (DinoSettings(model="vit_nowhere"), "no model of this name; see timm.list_models"),
+        (DinoSettings(model="resnet50"), "ResNet is not a ViT with absolute position embeddings"),
+        (DinoSettings(stride=9), "dino.stride: 9"),
+    ],
+)
+def test_dinos_that_cant_be_used_are_refused_before_anything_is_fetched(
+    settings: DinoSettings, fragment: str, offline: None
+) -> None:
+    with pytest.raises(ModelError, match=fragment):
+        load_dino(settings, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("scheme", ["local-dir:{}", "hf-hub:{}", "hf_hub:{}", "{}"])
+@pytest.mark.parametrize("kind", ["dino", "clip"])
+def test_a_name_never_runs_code_of_a_folder(
+    kind: str, scheme: str, tmp_path: Path, clip_file: Path, offline: None
+) -> None:
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    tokenizer = {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    model = {**open_clip.get_model_config("ViT-B-32")}
+    model["text_cfg"] = {**model["text_cfg"], **tokenizer}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": {"AutoTokenizer": ["code.Evil", None]}, "tokenizer_class": "Evil"})
+    )
+    name = scheme.format(folder)
+    load, settings = (
+        (load_dino, DinoSettings(model=name, weights=str(clip_file)))
+        if kind == "dino"
+        else (load_clip, ClipSettings(model=name, pretrained="gelu", weights=str(clip_file)))
+    )
+    with pytest.raises(ModelError, match="they can bring code with them: name the architecture"):
+        load(settings, CPU, torch.float32)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")

@@ -14,7 +14,7 @@ import yaml
 
 import zgs_ros
 from zgs_ros.config import PROFILES, NodeSettings, list_settings, load_settings, make_settings
-from zgs_ros.streaming.outputs import TOPICS
+from zgs_ros.streaming.outputs import OUTPUTS
 from zgs_ros.streaming.topics import input_topics
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_rviz_shows_the_topics_of_the_node() -> None:
         if RVIZ_DISPLAYS[display["Class"]]
     }
     [camera] = input_topics([""]).values()
-    offered = {f"/zgs/{topic}": kind for topic, kind in TOPICS.values()}
+    offered = {f"/zgs/{row.topic}": row.type_name for row in OUTPUTS}
     assert shown == {
         camera.image: "sensor_msgs/msg/Image",
         **{topic: offered[topic] for topic in ("/zgs/overlay", "/zgs/markers")},
@@ -173,7 +173,7 @@ def test_rviz_knows_every_class_and_every_reliability_fits() -> None:
 
 def test_launch_file_offers_the_profiles_and_transports_that_exist() -> None:
     choices = {
-        argument.args[0].value: ast.literal_eval(keyword.value)  # type: ignore[attr-defined]
+        argument.args[0].value: ast.unparse(keyword.value)  # type: ignore[attr-defined]
         for argument in ast.walk(ast.parse((ROOT / "launch" / "segment.launch.py").read_text()))
         if isinstance(argument, ast.Call)
         and getattr(argument.func, "id", "") == "DeclareLaunchArgument"
@@ -181,5 +181,6 @@ def test_launch_file_offers_the_profiles_and_transports_that_exist() -> None:
         if keyword.arg == "choices"
     }
     settings = {setting.path: setting for setting in list_settings(NodeSettings)}
-    for name in ("profile", "image_transport"):
-        assert choices[name] == ["", *settings[name].choices]
+    assert choices["profile"] == "['', *PROFILES]"
+    transports = ["", *settings["image_transport"].choices]
+    assert ast.literal_eval(choices["image_transport"]) == transports

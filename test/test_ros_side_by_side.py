@@ -17,7 +17,7 @@ from ros_process import PATIENCE, Process, wait_until
 from ros_support import Ros
 
 from zgs_ros.dds.types import TypeSupport
-from zgs_ros.streaming.outputs import DETECTION_TOPICS
+from zgs_ros.streaming.outputs import OUTPUTS
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
@@ -82,8 +82,9 @@ def node_with_detections(ros: Ros) -> Iterator[Process]:
 def test_detections_are_what_other_programs_know(ros: Ros, start: Any) -> None:
     types = TypeSupport("jazzy")
     with start(ros), ros.process(*DEPTH_CAMERA):
-        for topic, kind in DETECTION_TOPICS.values():
-            info = ("topic", "info", "-v", f"/zgs/{topic}")
+        for row in OUTPUTS:
+            info = ("topic", "info", "-v", f"/zgs/{row.topic}")
+            kind = row.type_name
             assert ros.shows({f"Topic type: {kind}", types.type_hash(kind)}, *info)
         shown = ros.shows({"class_id: ", "size_x: "}, *ECHO, "/zgs/detections")
         assert re.search(r"score: 0\.\d+", shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import BadImage
-from zgs_ros.streaming.services import QueryTopic, ServiceError, Services
-from zgs_ros.streaming.stream import Result, SegmentationStream
+from zgs_ros.streaming.services import ServiceError, Services
+from zgs_ros.streaming.stream import Result
 
 SCENE = {"mug": (1.0, 0.0), "chair": (0.0, 1.0), "stool": (0.6, 0.8)}
 
@@ -93,6 +92,18 @@ def test_segment_image_gives_the_segments_with_the_images_header(services: Servi
 def test_segment_image_names_what_is_wrong_with_an_image(services: Services) -> None:
     with pytest.raises(BadImage, match="encoding 'rgb565'"):
         services.segment_image(image(encoding="rgb565"))
+
+
+def test_a_giant_query_is_refused_and_not_repeated(with_result: Services) -> None:
+    with pytest.raises(ServiceError, match="text has 1000000 characters, at most 500 are allowed"):
+        with_result.query("x" * 1_000_000)
+    with pytest.raises(ServiceError) as caught:
+        with_result.query("mug", camera="y" * 1_000_000)
+    assert len(str(caught.value)) < 1000
+    query = SimpleNamespace(text="x" * 1_000_000, max_results=0, camera="y" * 1_000_000)
+    answer = with_result.answer(query)
+    assert not answer.success
+    assert len(answer.message) + len(answer.query.text) + len(answer.query.camera) < 2000
 
 
 @pytest.mark.parametrize(
@@ -187,46 +198,3 @@ def test_a_query_message_that_makes_no_sense_gets_the_reason(with_result: Servic
     answer = with_result.answer(ask(" "))
     assert (answer.success, answer.segments) == (False, [])
     assert answer.message.startswith("text is empty")
-
-
-class Kept:
-    """A publisher that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def publish(self, message: Any) -> None:
-        self.sent.append(message)
-
-    def subscription_count(self) -> int:
-        return 1
-
-
-def test_queries_by_topic_are_answered_whatever_happens(
-    with_result: Services, eventually: Any
-) -> None:
-    stream = SegmentationStream(SceneSegmenter(), lambda result: None)
-    answers, gate = Kept(), threading.Event()
-    topic = QueryTopic(stream, with_result, answers)
-    topic(ask("mug"))
-    stream.start()
-    try:
-        topic(ask("chair"))
-        eventually(lambda: len(answers.sent) == 2, "both answers")
-        topic(ask("what it does not know"))
-        eventually(lambda: len(answers.sent) == 3, "the third one")
-        stream.call(lambda: gate.wait(10))
-        topic(ask("too late"))
-        stopping = threading.Thread(target=stream.stop)
-        stopping.start()
-        eventually(lambda: len(answers.sent) == 4, "the last one")
-        gate.set()
-        stopping.join(10)
-    finally:
-        gate.set()
-        stream.stop()
-    told = [(answer.success, answer.message) for answer in answers.sent]
-    assert told[0] == (False, "the stream does not run; start() it before call()")
-    assert told[1] == (True, "")
-    assert told[2] == (False, "failed: 'what it does not know'")
-    assert told[3] == (False, "the node was stopped before the request was answered")

@@ -531,6 +531,26 @@ def test_calls_run_between_frames_and_hand_back_what_happened(make_rig: Callable
         rig.stream.call(lambda: 42)
 
 
+def test_calls_that_never_end_do_not_starve_the_frames(
+    make_rig: Callable[..., Rig], eventually: Eventually
+) -> None:
+    rig = make_rig()
+    answered: list[int] = []
+
+    def ask(_: object = None) -> None:  # a client that asks again as soon as it is answered
+        if rig.stream.running:
+            rig.stream.call(lambda: answered.append(len(rig.results))).add_done_callback(ask)
+
+    ask()
+    ask()
+    for number in range(1, 6):
+        rig.tick()
+        rig.offer(number)
+        eventually(lambda n=number: len(rig.results) == n, "the frame's result")
+    counted = len(answered)
+    eventually(lambda: len(answered) > counted, "and the client goes on being answered")
+
+
 def test_stop_cancels_calls_that_wait(make_rig: Callable[..., Rig], eventually: Eventually) -> None:
     rig = make_rig()
     rig.segmenter.gate.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import linkage
 
 from zgs_ros.oversegmentation.ward import FEW, FEW_SINGLE, ward
 
@@ -63,13 +63,12 @@ def test_hardly_anything(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [FEW_SINGLE, MANY])
-def test_single_precision_is_enough_far_from_the_origin(count: int) -> None:
-    """Features of a patch have much in common, which must not cost the digits in which they differ."""
-    given = vectors(count, 32) + 100.0
-    ours, theirs = ward(given.float(), torch.ones(count)), linkage(given.numpy(), "ward")
-    np.testing.assert_allclose(heights(ours)[-50:], heights(theirs)[-50:], rtol=1e-4)
-    groups = [fcluster(merges, 20, "maxclust") for merges in (ours, theirs)]
-    np.testing.assert_array_equal(*groups)
+def test_single_precision_vectors_give_the_tree_of_scipy_in_double_precision(count: int) -> None:
+    """Features of a patch have much in common: rounded to float32, distances would be 1 % off here."""
+    given = (vectors(count, 32) * 0.1 + 100.0).float()
+    ours, theirs = ward(given, torch.ones(count)), linkage(given.double().numpy(), "ward")
+    np.testing.assert_allclose(heights(ours), heights(theirs), rtol=0.0, atol=1e-10)
+    np.testing.assert_array_equal(ours[:, [0, 1, 3]], theirs[:, [0, 1, 3]])
 
 
 @pytest.mark.parametrize("spread", [1e-3, 1e-2, 1.0])

@@ -27,6 +27,18 @@ EROSION = 0.006
 MAX_POINTS = 20_000
 """Larger segments are sampled: medians don't get better with more."""
 
+FOCAL_RANGE = 1000
+"""Focal lengths are within this times the image's side: beyond it lies no lens, but a mistake."""
+
+MAX_DISTORTION = 1e6
+"""Far above what calibrations give, and far below what overflows."""
+
+DISTORTIONS = (0, 4, 5, 8, 12, 14)
+"""Numbers of coefficients that OpenCV's model can have."""
+
+POINTS_AT_ONCE = 2**20
+"""Pixels whose rays are computed together, so that large images need no multiple of their memory."""
+
 EXTENT = (1.0, 99.0)
 """Percentiles of the coordinates between which a segment extends."""
 
@@ -41,7 +53,7 @@ class PinholeCamera:
         distortion: Coefficients of OpenCV's model (k1, k2, p1, p2, k3, ...), () for a rectified image.
 
     Raises:
-        ValueError: If K or the size can't be those of a calibrated camera.
+        ValueError: If K, the size or the distortion can't be those of a calibrated camera.
     """
 
     matrix: NDArray[np.float64]
@@ -57,6 +69,28 @@ class PinholeCamera:
             )
         if min(self.size) < 1:
             raise ValueError(f"the camera's image size {self.size} must be at least 1 x 1")
+        for name, focal, side in (("fx", fx, self.size[1]), ("fy", fy, self.size[0])):
+            if not side / FOCAL_RANGE <= focal <= side * FOCAL_RANGE:
+                raise ValueError(
+                    f"the camera matrix has focal length {name} = {focal:g}, with {side} pixels it must "
+                    f"be in {side / FOCAL_RANGE:g} .. {side * FOCAL_RANGE}: calibrate the camera"
+                )
+        centre = np.abs(self.matrix[:2, 2])
+        if (centre > FOCAL_RANGE * max(self.size)).any() or abs(self.matrix[0, 1]) > fx:
+            raise ValueError(
+                f"the camera matrix has its centre at {self.matrix[0, 2]:g}, {self.matrix[1, 2]:g} "
+                f"and skew {self.matrix[0, 1]:g}, far outside the image: calibrate the camera"
+            )
+        if len(self.distortion) not in DISTORTIONS and any(self.distortion):
+            raise ValueError(
+                f"the camera has {len(self.distortion)} distortion coefficients (allowed: "
+                f"{', '.join(map(str, DISTORTIONS))}): calibrate the camera"
+            )
+        if not all(abs(value) <= MAX_DISTORTION for value in self.distortion):
+            raise ValueError(
+                f"the camera's distortion coefficients must be in -{MAX_DISTORTION:g} .. "
+                f"{MAX_DISTORTION:g}, got {max(self.distortion, key=abs):g}: calibrate the camera"
+            )
 
     def scaled(self, size: tuple[int, int]) -> PinholeCamera:
         """The same camera with images of another (height, width)."""
@@ -73,15 +107,23 @@ class PinholeCamera:
     def rays(self) -> NDArray[np.float32]:
         """(x, y) at depth 1 of what every pixel sees, float32 (height, width, 2)."""
         height, width = self.size
-        columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-        if any(self.distortion):
-            pixels = np.stack([columns, rows], -1).reshape(-1, 1, 2).astype(np.float64)
-            straight = cv2.undistortPoints(pixels, self.matrix, np.array(self.distortion))
-            return np.asarray(straight.reshape(height, width, 2), np.float32)
+        rays = np.empty((height, width, 2), np.float32)
         (fx, skew, cx), (_, fy, cy) = self.matrix[:2]
-        y = (rows - cy) / fy
-        x = (columns - cx - skew * y) / fx
-        return np.stack([x, y], -1).astype(np.float32)
+        columns = np.arange(width)
+        rows_at_once = max(1, POINTS_AT_ONCE // width)
+        for start in range(0, height, rows_at_once):
+            rows = np.arange(start, min(start + rows_at_once, height))[:, None]
+            block = rays[start : start + rows_at_once]
+            if any(self.distortion):
+                pixels = np.stack(np.broadcast_arrays(columns, rows), -1).astype(np.float64)
+                straight = cv2.undistortPoints(
+                    pixels.reshape(-1, 1, 2), self.matrix, np.array(self.distortion)
+                )
+                block[:] = straight.reshape(block.shape)
+            else:
+                y = (rows - cy) / fy
+                block[..., 0], block[..., 1] = (columns - cx - skew * y) / fx, y
+        return rays
 
 
 def locate(
@@ -111,7 +153,7 @@ def locate(
         labels = np.asarray(
             cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint16
         )
-    valid = np.isfinite(depth) & (depth > 0)
+    valid = np.isfinite(depth) & (depth > 0) & np.isfinite(camera.rays).all(axis=2)
     boxes = find_objects(labels.astype(np.int32))
     margin = 1 + round(EROSION * min(height, width))
     segments: list[Segment] = []
@@ -150,7 +192,8 @@ def _place(
     )
     x, y, z = (float(value) for value in np.median(points, axis=0))
     across, down, deep = (float(value) for value in high - low)
-    return Placement((x, y, z), (across, down, deep))
+    found = (x, y, z), (across, down, deep)
+    return Placement(*found) if np.isfinite(found).all() else None  # a distortion beyond all bounds
 
 
 def _points(

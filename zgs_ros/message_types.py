@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from zgs_ros import vision_msgs
+from zgs_ros.texts import quoted
+
+logger = logging.getLogger(__name__)
 
 DISTROS = {
     "humble": Stores.ROS2_HUMBLE,
@@ -32,21 +36,25 @@ _DTYPES = {"byte": "uint8", "char": "uint8", "octet": "uint8"}
 """NumPy's names of primitives that have another one there."""
 
 
+OLDER = ("foxy", "galactic")
+"""Distributions whose messages are near enough to those of Humble."""
+
+
 class MessageTypes:
     """The messages of a ROS distribution and of this package: making them, and to CDR and back.
 
     It is a `zgs_ros.streaming.messages.MessageFactory` of rosbags' dataclasses.
 
     Args:
-        distro: A key of `DISTROS`; by default ROS_DISTRO, else jazzy. Only Humble differs in what
-            matters here.
+        distro: A key of `DISTROS`; by default ROS_DISTRO where it names one, else jazzy. Only Humble
+            and those before it differ in what matters here.
 
     Raises:
         ValueError: For an unknown distribution.
     """
 
     def __init__(self, distro: str | None = None) -> None:
-        distro = distro or os.environ.get("ROS_DISTRO") or DEFAULT_DISTRO
+        distro = distro or _sourced_distro()
         if distro not in DISTROS:
             raise ValueError(
                 f"ROS distribution {distro!r} is not known (allowed: {', '.join(DISTROS)})"
@@ -123,6 +131,16 @@ class MessageTypes:
         if element[0] == Nodetype.BASE and element[1][0] != "string":
             return np.zeros(count, _DTYPES.get(element[1][0], element[1][0]))
         return [self._empty(element) for _ in range(count)]
+
+
+def _sourced_distro() -> str:
+    """The distribution of ROS_DISTRO, which may be one of ROS 1 or of the future."""
+    name = os.environ.get("ROS_DISTRO") or DEFAULT_DISTRO
+    if name in DISTROS:
+        return name
+    taken = "humble" if name in OLDER else DEFAULT_DISTRO
+    logger.info("ROS_DISTRO is %s; messages are taken to be those of %s", quoted(name), taken)
+    return taken
 
 
 def service_definitions() -> list[Path]:

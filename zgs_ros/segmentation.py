@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,8 @@ class Segmentation:
         segments: In rising order of id; each id occurs in `label_map`.
         model: Names the embedding space, for example ``"ViT-L-14-336/openai"``: embeddings can be
             compared only where it is the same.
-        stage_times: Seconds per stage, in pipeline order. In a batch each image has its share.
+        stage_times: Seconds per stage, in pipeline order. In a batch each image has its share. On a GPU
+            encoding goes on beside features and clustering, so that the sum is more than the whole.
 
     Raises:
         ValueError: If label map and segments do not fit together.
@@ -182,3 +184,29 @@ def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
     if embeddings:
         entry["embedding"] = [float(value) for value in segment.embedding]
     return entry
+
+
+class ImageSegmenter(Protocol):
+    """What everything around the models asks of them; `zgs_ros.segmenter.Segmenter` is one."""
+
+    @property
+    def model(self) -> str:
+        """Name of the embedding space."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, for example ``"cuda:0"``."""
+        ...
+
+    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> Sequence[Segmentation]:
+        """Segments RGB images (height, width, 3), which may be read-only."""
+        ...
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
+        ...
+
+    def close(self) -> None:
+        """Frees the models."""
+        ...

@@ -6,10 +6,7 @@ image -> DINO features -> segment tree -> pixels -> CLIP embeddings -> labels ->
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import cv2
@@ -20,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
-from zgs_ros.gpu.replay import Tensors, replayed
+from zgs_ros.gpu.graphs import Tensors, graphed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
 from zgs_ros.labeling.labeler import Labeler, load_labeler
@@ -33,7 +30,7 @@ from zgs_ros.merging import (
     merge_together,
 )
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
-from zgs_ros.oversegmentation.components import split_components
+from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
@@ -44,15 +41,14 @@ from zgs_ros.oversegmentation.refinement import (
     squared_distances,
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
+from zgs_ros.pictures import check_size
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
+from zgs_ros.stages import StageClock, mark_for
 
 logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Probe = Callable[[str], AbstractContextManager[object]]
-stage_probe: ContextVar[Probe] = ContextVar("stage_probe", default=nullcontext)
-"""Surrounds each stage, whose name it is given, inside of the stage's own clock."""
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
 
@@ -82,10 +78,10 @@ class Segmenter:
         self._labeler = labeler
         self._device = dino.mean.device
         graphs = settings.cuda_graphs
-        self._find_features = replayed(
+        self._find_features = graphed(
             lambda pixels: (dino(pixels),), "features", self._device, graphs
         )
-        self._fit_borders = replayed(
+        self._fit_borders = graphed(
             partial(_fit_borders, settings.refinement, dino.patch, dino.stride),
             "borders",
             self._device,
@@ -111,7 +107,7 @@ class Segmenter:
             image: uint8 RGB (height, width, 3), at least 1x1.
 
         Raises:
-            ValueError: If the image is of another shape or type.
+            ValueError: If the image is of another shape or type, or of a size that is not accepted.
         """
         return self.segment_batch([image])[0]
 
@@ -122,7 +118,7 @@ class Segmenter:
             ValueError: If an image is of another shape or type than uint8 RGB (height, width, 3).
         """
         for image in images:
-            _check_image(image)
+            _check_image(image, self._settings.max_pixels)
         if not images:
             return []
         # NumPy's BLAS keeps its threads spinning after each product, in the way of PyTorch's.
@@ -133,25 +129,25 @@ class Segmenter:
                 self._side_stream.join()  # for the next to come, where a stage failed
 
     def _run_stages(self, images: Sequence[Image]) -> list[Segmentation]:
-        clock = _StageClock(len(images))
+        clock = StageClock(len(images), mark_for(self._device))
         clustering = self._settings.clustering
         with clock.stage("features"):
             frames = [upload(image, self._device) for image in images]
             self._side_stream.fork()
             pixels, features = self._extract_features(frames)
-        with clock.stage("encoding"), self._side_stream.beside():
+        with self._side_stream.beside(), clock.stage("encoding"):
             # A GPU does it beside the features and while Ward keeps the CPU busy.
             encoded = self._clip.encode(frames)
         with clock.stage("clustering"):
-            groups = [group_positions(found, clustering.positions) for found in features]
+            groups = [group_positions(found, clustering.groups) for found in features]
             trees = [self._split(*pair) for pair in zip(images, groups, strict=True)]
         with clock.stage("refinement"):
             partitions = [
                 self._refine(*parts) for parts in zip(frames, pixels, features, trees, strict=True)
             ]
+        self._side_stream.join()
         with clock.stage("embedding"):
-            self._side_stream.join()
-            embeddings = encoded.embed([list(masks.values()) for masks in partitions])
+            embeddings = self._clip.embed(encoded, [list(masks.values()) for masks in partitions])
         with clock.stage("labeling"):
             regions = [
                 dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
@@ -160,19 +156,20 @@ class Segmenter:
         with clock.stage("merging"):
             if self._settings.merging.enabled:
                 regions = self._merge(encoded, regions)
-        times = clock.times
+        times = clock.read()
         return [self._assemble(found, times) for found in regions]
 
     def over_segment(self, image: Image) -> NDArray[np.uint16]:
         """The segments before anything is named or merged: ids (height, width) from 1 on.
 
         Raises:
-            ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3).
+            ValueError: If the image is of another shape or type than uint8 RGB (height, width, 3), or
+                of a size that is not accepted, see `zgs_ros.pictures`.
         """
-        _check_image(image)
+        _check_image(image, self._settings.max_pixels)
         frame = upload(image, self._device)
         pixels, features = self._extract_features([frame])
-        groups = group_positions(features[0], self._settings.clustering.positions)
+        groups = group_positions(features[0], self._settings.clustering.groups)
         masks = self._refine(frame, pixels[0], features[0], self._split(image, groups))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):
@@ -189,7 +186,7 @@ class Segmenter:
         Raises:
             ValueError: If image or masks are of the wrong shape.
         """
-        _check_image(image)
+        _check_image(image, self._settings.max_pixels)
         return self._describe(self._clip.embed_segments([image], [masks])[0])
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
@@ -231,8 +228,13 @@ class Segmenter:
         models, scores = self._fit_borders(features, centroids, pixels)
         labels: NDArray[np.integer] = decide_pixels(models, scores, frame, settings.min_area)
         numbers = [leaf.id for leaf in leaves]
+        # At the image's resolution borders have moved, so that what was large enough may not be any more.
         if settings.components:
-            labels, numbers = split_components(labels, numbers, settings.min_component)
+            labels, numbers = split_components(
+                labels, numbers, settings.min_area, settings.min_component
+            )
+        else:
+            labels = drop_small(labels, settings.min_area)
         masks = {number: labels == index for index, number in enumerate(numbers)}
         return {number: mask for number, mask in masks.items() if mask.any()}
 
@@ -256,7 +258,7 @@ class Segmenter:
             return found
 
         def describe(masks: list[list[Mask]]) -> list[list[Description]]:
-            return [self._describe(rows) for rows in encoded.embed(masks)]
+            return [self._describe(rows) for rows in self._clip.embed(encoded, masks)]
 
         return merge_together([merge(found) for found in regions], describe)
 
@@ -290,11 +292,12 @@ def load_segmenter(settings: SegmenterSettings) -> Segmenter:
     return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
 
 
-def _check_image(image: Image) -> None:
+def _check_image(image: Image, max_pixels: int) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(
             f"an image must be uint8 RGB (height, width, 3), got {image.dtype} {image.shape}"
         )
+    check_size(image.shape[1], image.shape[0], max_pixels)
 
 
 def _is_flat(image: Image) -> bool:
@@ -343,18 +346,3 @@ def _summarise(number: int, region: Region) -> Segment:
         centroid=(float(x), float(y)),
         embedding=region.description.embedding,
     )
-
-
-class _StageClock:
-    """Wall time per stage, divided among the images of a batch."""
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self.times: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with stage_probe.get()(name):
-            yield
-        self.times[name] = (time.perf_counter() - start) / self._images

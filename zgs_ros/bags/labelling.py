@@ -7,31 +7,20 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from zgs_ros.bags.bag import Recorded, Storage
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.topics import Camera
-from zgs_ros.bags.writing import BagWriter, NoPublisher
+from zgs_ros.bags.writing import BagWriter
 from zgs_ros.config import NodeSettings
 from zgs_ros.message_types import MessageTypes
-from zgs_ros.segmentation import Segmentation
-from zgs_ros.streaming.depth import DepthFeed, DepthTicket
+from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import BadImage, decode
-from zgs_ros.streaming.outputs import DETECTION_TOPICS, TOPICS, Outputs, Publishers
+from zgs_ros.streaming.outputs import OUTPUTS, Outputs
+from zgs_ros.streaming.pairing import QUEUE_LENGTH, DepthFeed, DepthTicket
 from zgs_ros.streaming.stream import Result
-
-
-class SegmentsImages(Protocol):
-    """What is needed of a `zgs_ros.segmenter.Segmenter`."""
-
-    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
-        """Segments one uint8 RGB (height, width, 3) image."""
-        ...
 
 
 class State(Enum):
@@ -116,27 +105,35 @@ class BagLabelling:
         types: MessageTypes,
         journal: SegmentationJournal,
         writer: BagWriter,
-        load: Callable[[], SegmentsImages],
+        load: Callable[[], ImageSegmenter],
     ) -> None:
         self._plan = plan
         self._types = types
         self._journal = journal
         self._writer = writer
         self._load = load
-        self._segmenter: SegmentsImages | None = None
+        self._segmenter: ImageSegmenter | None = None
+        self._max_pixels = settings.max_pixels
         self._slots: dict[str, float] = {}
         self._waiting: deque[_Waiting] = deque()
-        self._slop = settings.depth.slop if settings.depth.enabled else 0.0
+        self._longest_queue = QUEUE_LENGTH * len(plan.cameras)
         self._feeds: dict[str, DepthFeed] = {}
         self._depths: dict[str, list[DepthFeed]] = {}
         for camera in plan.cameras if settings.depth.enabled else ():
-            self._feeds[camera.name] = feed = DepthFeed(self._slop)
+            self._feeds[camera.name] = feed = DepthFeed(settings.depth.slop, patience=0.0)
             for topic in (camera.topics.depth, camera.topics.camera_info):
                 self._depths.setdefault(topic, []).append(feed)
         self._images = {camera.topics.image: camera for camera in plan.cameras}
         self._enrichment = Enrichment(settings, _Clock(writer))
-        cameras = {camera.name: self._publishers(camera) for camera in plan.cameras}
-        self._outputs = Outputs(types, cameras, NoPublisher(), settings)
+        cameras = {
+            camera.name: {
+                row.topic: writer.create_publisher(camera.output(row.topic), row.type_name)
+                for row in OUTPUTS
+                if row.topic in plan.outputs
+            }
+            for camera in plan.cameras
+        }
+        self._outputs = Outputs(types, cameras, settings)
 
     def run(self, bag: Storage) -> Iterator[Outcome]:
         """Labels a bag; between two outcomes nothing is half done.
@@ -148,28 +145,19 @@ class BagLabelling:
         for recorded in bag.messages({*self._images, *self._depths, *self._plan.copied}):
             if recorded.topic in self._plan.copied:
                 self._writer.write(recorded)
-            yield from self._release(recorded.time - round(self._slop * 1e9))
             self._take_depth(recorded, kinds)
             if recorded.topic in self._images:
                 outcome = self._take(recorded, kinds[recorded.topic])
                 if outcome:
                     yield outcome
-            if not self._slop:
-                yield from self._release(recorded.time)
-        yield from self._release(None)
+            while self._waiting and self._is_due(self._waiting[0]):
+                yield self._label(self._waiting.popleft())
+        while self._waiting:
+            yield self._label(self._waiting.popleft())
 
-    def problems(self) -> list[str]:
-        """Why results have no places though depth is wanted."""
-        return self._enrichment.problems()
-
-    def _publishers(self, camera: Camera) -> Publishers:
-        def create(topic: str, kind: str) -> Any:
-            if topic not in self._plan.outputs:
-                return NoPublisher()
-            return self._writer.create_publisher(camera.output(topic), kind)
-
-        topics = {**TOPICS, **DETECTION_TOPICS}
-        return Publishers(**{name: create(*about) for name, about in topics.items()})
+    def losses(self) -> list[str]:
+        """How many results have no places though depth is wanted, and why."""
+        return self._enrichment.losses()
 
     def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
         for feed in self._depths.get(recorded.topic, ()):
@@ -199,20 +187,16 @@ class BagLabelling:
         self._waiting.append(_Waiting(camera, recorded, message, ticket))
         return None
 
-    def _release(self, until: int | None) -> Iterator[Outcome]:
-        """Labels the images that were recorded until a time; of a bag that begins again, all."""
-        while self._waiting and (until is None or self._is_due(until)):
-            yield self._label(self._waiting.popleft())
-
-    def _is_due(self, until: int) -> bool:
-        time_ = self._waiting[0].recorded.time
-        return time_ <= until or time_ > until + round(2 * self._slop * 1e9)
+    def _is_due(self, image: _Waiting) -> bool:
+        """Whether nothing that may still come belongs to an image, or it has waited for long enough."""
+        depth = image.ticket
+        return depth is None or depth.settled or len(self._waiting) > self._longest_queue
 
     def _label(self, image: _Waiting) -> Outcome:
         recorded, header = image.recorded, image.message.header
         self._writer.time = recorded.time
         try:
-            pixels = decode(image.message)
+            pixels = decode(image.message, self._max_pixels)
         except BadImage as error:
             return _failed(recorded, str(error))
         key = self._journal.key(recorded.data)
@@ -222,7 +206,7 @@ class BagLabelling:
                 self._segmenter = self._load()
             began = time.perf_counter()
             try:
-                segmentation = self._segmenter.segment(pixels)
+                [segmentation] = self._segmenter.segment_batch([pixels])
             except Exception as error:  # whatever it is, it need not happen to the other images
                 return _failed(recorded, f"segmenting failed: {type(error).__name__}: {error}")
             seconds = time.perf_counter() - began

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zgs_ros.bags.bag import BagError, Topic
-from zgs_ros.streaming.outputs import DETECTION_TOPICS, TOPICS
 from zgs_ros.streaming.topics import InputTopics, input_topics
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMPRESSED = "/compressed"
 NODE = "zgs"
-OUTPUTS = tuple(topic for topic, _ in {**TOPICS, **DETECTION_TOPICS}.values())
-"""What can be written, as the node calls it."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class BagWriter:
 
 
 class BagPublisher:
-    """A topic of a bag as a `zgs_ros.streaming.outputs.Publisher`."""
+    """A topic of a bag as a `zgs_ros.streaming.port.Publisher`."""
 
     def __init__(self, writer: BagWriter, topic: str, types: MessageTypes) -> None:
         self._writer, self._topic, self._types = writer, topic, types
@@ -122,16 +122,8 @@ class BagPublisher:
         """One: the bag."""
         return 1
 
-
-class NoPublisher:
-    """A topic that is not wanted."""
-
-    def publish(self, message: Any) -> None:
-        """Does nothing."""
-
-    def subscription_count(self) -> int:
-        """None at all."""
-        return 0
+    def close(self) -> None:
+        """Does nothing: topics stay in a bag."""
 
 
 def _describe(topic: Topic, types: MessageTypes) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.labeling.labeler import load_labeler
 from zgs_ros.labeling.retrieval import RetrievalLabeler
 from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.models.kinds import DEFAULT_TAG
 from zgs_ros.models.loading import (
     BUNDLED,
     ModelError,
@@ -139,7 +140,8 @@ def random_clip(
     """
     if settings.model in BUNDLED:
         return load_clip(settings, device, precision)
-    known = open_clip.get_pretrained_cfg(settings.model, settings.pretrained) or {}
+    tag = settings.pretrained or DEFAULT_TAG
+    known = open_clip.get_pretrained_cfg(settings.model, tag) or {}
     try:
         with torch.random.fork_rng(devices=[]), _no_warnings():
             torch.manual_seed(SEED)

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from zgs_ros.profiles import PROFILE_NAMES
+
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.bench.models import Bench
     from zgs_ros.config import NodeSettings
@@ -40,7 +42,7 @@ class Request:
 
 
 def bench(
-    profile: Annotated[str | None, typer.Option(help="paper, balanced, fast or mini.")] = None,
+    profile: Annotated[str | None, typer.Option(help=PROFILE_NAMES)] = None,
     size: Annotated[str, typer.Option(metavar="WxH", help="Of the images.")] = "640x480",
     segments: Annotated[
         int | None,

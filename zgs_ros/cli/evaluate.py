@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from zgs_ros.cli.tables import print_table, track
+from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.texts import printable_lines
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.config import SegmenterSettings
@@ -88,7 +90,7 @@ def evaluate(
     params: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings, as for the node (YAML).")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="paper, balanced, fast or mini.")] = None,
+    profile: Annotated[str | None, typer.Option(help=PROFILE_NAMES)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -269,5 +271,5 @@ def _failures() -> tuple[type[Exception], ...]:
 
 
 def _fail(error: Exception, code: int) -> None:
-    typer.secho(f"zgs evaluate: {error}", fg=typer.colors.RED, err=True)
+    typer.secho(printable_lines(f"zgs evaluate: {error}"), fg=typer.colors.RED, err=True)
     raise typer.Exit(code) from None

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from zgs_ros.cli.options import BAGS, command, node_settings, split
+from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.streaming.outputs import OUTPUT_NAMES
 
 
 def label(
@@ -32,7 +34,7 @@ def label(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
     ] = None,
     device: Annotated[
         str | None,
@@ -63,9 +65,8 @@ def label(
         list[str] | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="What to write, as the node's topics are called: segments, label_image, overlay, "
-            "overlay/compressed, markers, detections, detections_3d; by default "
-            "segments,overlay/compressed, and what the settings ask for.",
+            help=f"What to write, as the node's topics are called: {', '.join(OUTPUT_NAMES)}; by "
+            "default segments,overlay/compressed, and what the settings ask for.",
             rich_help_panel=BAGS,
         ),
     ] = None,

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zgs_ros.bags.bag import BagError, DamagedBag, Storage
-from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, SegmentsImages, State
+from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, State
 from zgs_ros.bags.reading import open_bag
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.target import FACT, Target
-from zgs_ros.bags.topics import OUTPUTS, choose_cameras
+from zgs_ros.bags.topics import choose_cameras
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
@@ -26,6 +26,8 @@ from zgs_ros.config import NodeSettings, flatten, list_settings
 from zgs_ros.files.bags import storage_of
 from zgs_ros.files.labeling import settings_key
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.segmentation import ImageSegmenter
+from zgs_ros.streaming.outputs import OUTPUT_NAMES, recorded_outputs
 
 LOST = 1
 """Exit code where something is missing from the results."""
@@ -185,7 +187,7 @@ class _Work:
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task("", total=sum(bag.topics[name].count for name in images))
 
-            def load() -> SegmentsImages:
+            def load() -> ImageSegmenter:
                 progress.update(task, description="loading models")
                 with interrupt.at_once():
                     return load_segmenter(self.settings)
@@ -203,16 +205,17 @@ class _Work:
                 progress.update(task, advance=1, description=plain(outcome.topic))
                 if interrupt.came:
                     break
-            losses.extend(labelling.problems())
+            losses.extend(labelling.losses())
 
 
 def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
     topics = (request.depth_topic, request.camera_info_topic)
     cameras = choose_cameras(bag.topics, request.topics, settings.cameras, *topics)
     for output in request.outputs:
-        if output not in OUTPUTS:
-            raise BagError(f"--outputs {output}: is unknown (allowed: {', '.join(OUTPUTS)})")
-    outputs = request.outputs or _usual_outputs(settings)
+        if output not in OUTPUT_NAMES:
+            allowed = ", ".join(OUTPUT_NAMES)
+            raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
+    outputs = request.outputs or recorded_outputs(settings)
     if settings.depth.enabled:
         for camera in cameras:
             for topic in (camera.topics.depth, camera.topics.camera_info):
@@ -224,16 +227,6 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
     written = {camera.output(output) for camera in cameras for output in outputs}
     copied = [name for name in bag.topics if name not in written] if request.copy else []
     return Plan(cameras, outputs, request.rate, copied)
-
-
-def _usual_outputs(settings: NodeSettings) -> tuple[str, ...]:
-    has_depth, has_detections = settings.depth.enabled, settings.publish_detections
-    wanted = {
-        "markers": has_depth,
-        "detections": has_detections,
-        "detections_3d": has_detections and has_depth,
-    }
-    return ("segments", "overlay/compressed", *(name for name, is_in in wanted.items() if is_in))
 
 
 def _storage(bag: Path) -> str:

@@ -14,9 +14,9 @@ from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
 from zgs_ros.config import NodeSettings, SegmenterSettings
 from zgs_ros.files.images import ImageFile, NoImages, find_images
 from zgs_ros.files.labeling import (
+    ImageSegmenter,
     LabelOptions,
     Outcome,
-    SegmentsImages,
     State,
     label_files,
     settings_key,
@@ -67,6 +67,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         embeddings=request.embeddings,
         overwrite=request.overwrite,
         opacity=settings.overlay_opacity,
+        max_pixels=settings.max_pixels,
     )
     unlisted: list[OSError] = []
 
@@ -86,7 +87,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
     return code or (FAILED if unlisted else 0)
 
 
-def load_segmenter(settings: SegmenterSettings) -> SegmentsImages:
+def load_segmenter(settings: SegmenterSettings) -> ImageSegmenter:
     """Loads the models, only when an image needs them: torch alone takes seconds to import."""
     from zgs_ros import segmenter
 
@@ -109,7 +110,7 @@ def _label(
     interrupt = Interrupt(console)
     outcomes: list[Outcome] = []
 
-    def load() -> SegmentsImages:
+    def load() -> ImageSegmenter:
         progress.update(task, description="loading models")
         with interrupt.at_once():
             return load_segmenter(settings)

@@ -17,6 +17,8 @@ from zgs_ros.cli.options import (
     node_parameters,
     read_remappings,
 )
+from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.streaming.ending import END_SECONDS
 
 
 def run(
@@ -26,7 +28,7 @@ def run(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(help="Named set of models and settings: paper, balanced, fast or mini."),
+        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
     ] = None,
     device: Annotated[
         str | None,
@@ -87,7 +89,7 @@ def run(
     distro: Distro = None,
 ) -> None:
     """Segment and name what a camera sees: the ROS 2 node, without a ROS install."""
-    with command():
+    with command(END_SECONDS):
         flags = {
             "profile": profile,
             "device": device,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from zgs_ros.cli.options import command
+from zgs_ros.cli.options import command, node_settings
+from zgs_ros.profiles import PROFILE_NAMES
 
 app = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
 
@@ -35,14 +36,34 @@ def list_models() -> None:
 
 @app.command("pull")
 def pull_models(
-    profile: Annotated[str, typer.Option(help="paper, balanced, fast or mini.")] = "balanced",
+    profile: Annotated[str, typer.Option(help=PROFILE_NAMES)] = "balanced",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting, KEY=VALUE, such as clip.model=ViT-B-32. May repeat."
+        ),
+    ] = None,
+    newest: Annotated[
+        bool,
+        typer.Option(
+            "--newest", help="Take the newest revisions; otherwise those in use are kept."
+        ),
+    ] = False,
 ) -> None:
-    """Fetch a profile's weights beforehand, for a machine that will have no network."""
+    """Fetch a profile's weights beforehand, for a machine that will have no network.
+
+    A download that broke off goes on where it stopped; checksums are verified, of files that are here
+    already too.
+    """
     with command():
         from rich.console import Console
 
-        from zgs_ros.config import SegmenterSettings, make_settings
         from zgs_ros.models.loading import pull
 
-        for path in pull(make_settings(SegmenterSettings, {"profile": profile})):
-            Console().print(str(path), highlight=False, soft_wrap=True)
+        settings = node_settings(None, {"profile": profile}, set_ or [])
+        out = Console()
+        pull(
+            settings,
+            newest=newest,
+            say=lambda line: out.print(line, highlight=False, soft_wrap=True, markup=False),
+        )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from zgs_ros.texts import printable_lines
+
 NETWORK, BAGS = "Network", "Bags"
 Domain = Annotated[
     int | None,
@@ -27,17 +29,20 @@ Distro = Annotated[
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def command(within: float | None = None) -> Iterator[None]:
     """Runs a command: Ctrl-C and SIGTERM end it cleanly, expected errors become one line.
 
     The exit code is 2 for what the user can correct in the command or a settings file, and 1 for
     what went wrong on the way.
+
+    Args:
+        within: Seconds after Ctrl-C in which it ends, whatever is still at work then.
     """
     from zgs_ros.cli.process import configure_logging, until_interrupted
 
     configure_logging()
     try:
-        with until_interrupted():
+        with until_interrupted(within):
             yield
     except ValueError as error:  # SettingsError, SourceError and invalid names among them
         _fail(error, 2)
@@ -85,11 +90,13 @@ def node_parameters(
         read_parameters,
         read_value,
         shown,
+        use_current_names,
         without_ros_parameters,
     )
+    from zgs_ros.streaming.interface import check_cameras
 
     values = read_parameters(params, node or NodeName()) if params else {}
-    values.update(flag_values(flags))
+    given = flag_values(flags)
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
@@ -97,14 +104,17 @@ def node_parameters(
                 f"--set needs KEY=VALUE, for example clip.sigma=2, got {shown(pair)}"
             )
         try:
-            values[key.strip()] = read_value(text)
+            given[key.strip()] = read_value(text)
         except SettingsError as error:
             raise SettingsError(f"--set {shown(pair)}: the value {error}") from None
+    values.update(use_current_names(given))
     is_simulated = values.get("use_sim_time", False)
     try:
         if not isinstance(is_simulated, bool):
             raise SettingsError(f"use_sim_time: must be true or false, got {is_simulated!r}")
-        return make_settings(NodeSettings, without_ros_parameters(values)), is_simulated
+        settings = make_settings(NodeSettings, without_ros_parameters(values))
+        check_cameras(settings)
+        return settings, is_simulated
     except SettingsError as error:
         raise SettingsError(f"{params}: {error}" if params else str(error)) from None
 
@@ -125,6 +135,8 @@ def read_remappings(rules: list[str]) -> dict[str, str]:
         name, sign, other = rule.partition(":=")
         if not (name and sign and other):
             raise ValueError(f"--remap needs FROM:=TO, such as ~/segments:=/labels, got {rule!r}")
+        if name in ("__ns", "__node", "__name"):
+            raise ValueError(f"--remap {rule}: use --namespace and --name for that")
         pairs[name] = other
     return pairs
 
@@ -136,5 +148,5 @@ def network_of(domain: int | None, local: bool) -> Any:
 
 
 def _fail(error: Exception, code: int) -> NoReturn:
-    typer.secho(f"zgs: {error}", fg=typer.colors.RED, err=True)
+    typer.secho(printable_lines(f"zgs: {error}"), fg=typer.colors.RED, err=True)
     raise SystemExit(code)

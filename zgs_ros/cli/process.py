@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
+
+from zgs_ros.streaming.ending import end_within
+from zgs_ros.texts import printable_lines
 
 SAME_SECONDS = 1.0
 """Signals within this time are one wish."""
@@ -25,11 +29,11 @@ def configure_logging() -> None:
         handler = RichHandler(
             console=Console(stderr=True), show_path=False, omit_repeated_times=False, markup=False
         )
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_Printable("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+            _Printable("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
         )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("zgs_ros").setLevel(logging.INFO)
@@ -40,12 +44,22 @@ class _Interruption(KeyboardInterrupt):
     (a dataclass is made from one) was left by it."""
 
 
+class _Printable(logging.Formatter):
+    """Lines in which texts from outside do nothing to the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 @contextmanager
-def until_interrupted() -> Iterator[None]:
+def until_interrupted(within: float | None = None) -> Iterator[None]:
     """Runs the body until it ends or SIGINT or SIGTERM comes, which end it as if it had returned.
 
     The body's ``finally`` blocks and context managers run; a second signal ends the process at once,
     unless it comes so soon that it is the same one: `ros2 launch` may send it again.
+
+    Args:
+        within: Seconds after the signal in which the process ends, whatever is still at work then.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
@@ -57,8 +71,11 @@ def until_interrupted() -> Iterator[None]:
 
         for name in handlers:
             signal.signal(name, insist)
+        if within is not None:
+            timers.append(end_within(within))
         raise _Interruption
 
+    timers: list[threading.Timer] = []
     handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
         for name in handlers:
@@ -68,6 +85,8 @@ def until_interrupted() -> Iterator[None]:
         if not _is_interruption(error):
             raise
     finally:
+        for timer in timers:
+            timer.cancel()
         for name, handler in handlers.items():
             signal.signal(name, handler)
 

@@ -12,14 +12,18 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from zgs_ros.texts import printable_lines
+
 INTERRUPTED = 130
 """Exit code that a shell reports for a program that Ctrl-C ended."""
 
 
 def plain(value: object) -> str:
-    """Text for the console: file names may hold brackets (markup) and undecodable bytes."""
+    """Text for the console: file names may hold brackets (markup), undecodable bytes and what a
+    terminal obeys."""
     encoding = sys.stderr.encoding or "utf-8"
-    return escape(str(value).encode(encoding, "backslashreplace").decode(encoding))
+    shown = printable_lines(str(value))
+    return escape(shown.encode(encoding, "backslashreplace").decode(encoding))
 
 
 class Interrupt:

@@ -12,10 +12,8 @@ from zgs_ros.config.files import (
     read_value,
     without_ros_parameters,
 )
-from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import (
     LIVE,
-    RESERVED,
     CaptionSettings,
     ClipSettings,
     ClusteringSettings,
@@ -25,12 +23,12 @@ from zgs_ros.config.schema import (
     LabelingSettings,
     MergingSettings,
     NodeSettings,
-    Profile,
     RefinementSettings,
     SegmenterSettings,
     TrackingSettings,
 )
 from zgs_ros.config.settings import (
+    RENAMED,
     Setting,
     SettingsError,
     flag_values,
@@ -38,12 +36,14 @@ from zgs_ros.config.settings import (
     list_settings,
     make_settings,
     shown,
+    use_current_names,
 )
+from zgs_ros.profiles import PROFILES
 
 __all__ = [
     "LIVE",
     "PROFILES",
-    "RESERVED",
+    "RENAMED",
     "ROS_PARAMETERS",
     "CaptionSettings",
     "ClipSettings",
@@ -55,7 +55,6 @@ __all__ = [
     "MergingSettings",
     "NodeName",
     "NodeSettings",
-    "Profile",
     "RefinementSettings",
     "SegmenterSettings",
     "Setting",
@@ -69,5 +68,6 @@ __all__ = [
     "read_parameters",
     "read_value",
     "shown",
+    "use_current_names",
     "without_ros_parameters",
 ]

@@ -19,6 +19,7 @@ from zgs_ros.config.settings import (
     flag_values,
     make_settings,
     shown,
+    use_current_names,
 )
 
 ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -60,7 +61,7 @@ def load_settings(
     Raises:
         SettingsError: If the file can't be read, is not YAML, or holds a wrong setting.
     """
-    values = {**read_parameters(path, node), **flag_values(overrides)}
+    values = {**read_parameters(path, node), **use_current_names(flag_values(overrides))}
     try:
         return make_settings(schema, without_ros_parameters(values))
     except SettingsError as error:
@@ -97,7 +98,7 @@ def read_parameters(
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"{path}: can't be read ({reason})") from None
     try:
-        return _parameters(read_yaml(data), str(NodeName(*node)), path)
+        return use_current_names(_parameters(read_yaml(data), str(NodeName(*node)), path))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
 

@@ -20,19 +20,6 @@ All others decide what a recording is labelled with, and a run that goes on asks
 """
 
 
-RESERVED = (
-    "segments",
-    "label_image",
-    "overlay",
-    "markers",
-    "detections",
-    "detections_3d",
-    "query",
-    "segment_image",
-)
-"""Topics and services of the node, which can't be names of cameras."""
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
 
@@ -64,9 +51,10 @@ class DinoSettings(_Section):
 class ClusteringSettings(_Section):
     """The segment tree."""
 
-    positions: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+    groups: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         384,
-        description="Patch features are first reduced to about this many groups; 0 clusters all of them.",
+        description="Groups of near-equal patch positions that are made before Ward clusters them; 0 lets "
+        "it cluster all positions.",
     )
     splits: Annotated[int, Field(ge=0, le=1000)] = Field(
         10, description="Splits of the tree that are considered; at most one more segments result."
@@ -102,7 +90,9 @@ class RefinementSettings(_Section):
         "merging joins them again if they also are named alike.",
     )
     min_component: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
-        0.002, description="Parts below this share of the image go to their neighbours."
+        0.002,
+        description="Parts below this share of the image go to their neighbours; the largest part of a "
+        "segment only below min_area.",
     )
 
 
@@ -112,7 +102,12 @@ class ClipSettings(_Section):
     model: str = Field(
         "ViT-L-14-336", description="open_clip name of a CLIP with a ViT image tower."
     )
-    pretrained: str = Field("openai", description="open_clip tag of its weights.")
+    pretrained: str = Field(
+        "",
+        description="open_clip tag of its weights; '' is openai. What they were trained with follows: "
+        "activation, mean, deviation and interpolation of images. For clip.weights it must be given: the "
+        "file's tag, or gelu or quick_gelu for weights of your own.",
+    )
     weights: str = Field(
         "", description="File (safetensors) to load instead of cached or hub weights."
     )
@@ -130,7 +125,7 @@ class ClipSettings(_Section):
     )
     segment_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         32,
-        description="Segments that go through the masked blocks together; less needs less memory.",
+        description="Segments of an image that go through the masked blocks together; less needs less memory.",
     )
 
 
@@ -283,6 +278,12 @@ class DiagnosticsSettings(_Section):
         "come, are a warning; 0 = never.",
         json_schema_extra=LIVE | OPERATION,
     )
+    stuck_error: Annotated[float, Field(ge=0.0, le=86400.0)] = Field(
+        60.0,
+        description="A frame or request that is in work for longer than this [s] is an error; "
+        "0 = never.",
+        json_schema_extra=LIVE,
+    )
     rejection_hold: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         5.0,
         description="A rejected image is reported for this long [s]: as a warning, or as an error "
@@ -291,15 +292,10 @@ class DiagnosticsSettings(_Section):
     )
 
 
-Profile = Literal["paper", "balanced", "fast", "mini"]
-
-
 class SegmenterSettings(_Section):
     """All that decides what a segmentation looks like."""
 
-    profile: Profile = Field(
-        "balanced", description="Named set of defaults for the models and stages."
-    )
+    profile: str = Field("balanced", description="Named set of defaults for the models and stages.")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
@@ -311,8 +307,13 @@ class SegmenterSettings(_Section):
     )
     cuda_graphs: bool = Field(
         False,
-        description="Whether a CUDA GPU replays recorded steps, which spares the CPU telling it every "
+        description="Whether a CUDA GPU replays CUDA graphs, which spares the CPU telling it every "
         "operation; takes GPU memory and some slow first images.",
+    )
+    max_pixels: Annotated[int, Field(ge=1024, le=10**9)] = Field(
+        2**25,
+        description="Largest image that is accepted, in pixels; a larger JPEG is decoded at half, a "
+        "quarter or an eighth of its size. A pixel takes up to 90 bytes of memory.",
     )
     dino: DinoSettings = DinoSettings()
     clustering: ClusteringSettings = ClusteringSettings()
@@ -338,6 +339,11 @@ class NodeSettings(SegmenterSettings):
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
         description="Type of the image topic: sensor_msgs/Image or CompressedImage.",
+        json_schema_extra=OPERATION,
+    )
+    image_reliability: Literal["auto", "best_effort", "reliable"] = Field(
+        "auto",
+        description="Reliability of the subscriptions to cameras; auto takes that of the publishers.",
         json_schema_extra=OPERATION,
     )
     max_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
@@ -386,6 +392,4 @@ class NodeSettings(SegmenterSettings):
                 )
             if cameras.count(name) > 1:
                 raise ValueError(f"each camera needs a name of its own, got {name!r} twice")
-            if name in RESERVED:
-                raise ValueError(f"{name!r} is a topic of the node itself; choose another name")
         return cameras

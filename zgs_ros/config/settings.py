@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -11,8 +12,12 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import SegmenterSettings
+from zgs_ros.profiles import PROFILES
+from zgs_ros.texts import bounded
+
+RENAMED = {"clustering.positions": "clustering.groups"}
+"""Former names of settings, which are understood for one release, and their names."""
 
 S = TypeVar("S", bound=SegmenterSettings)
 
@@ -21,6 +26,8 @@ LONGEST_SHOWN = 100
 
 MOST_SHOWN = 5
 """Unknown settings that an error names at most."""
+
+logger = logging.getLogger(__name__)
 
 
 class SettingsError(ValueError):
@@ -72,13 +79,14 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     Args:
         schema: `SegmenterSettings` or `NodeSettings`.
         values: Nested (``{"clip": {"sigma": 2.0}}``) or dotted (``{"clip.sigma": 2.0}``) values, or
-            a mix. ``profile`` among them chooses the defaults of the rest.
+            a mix. ``profile`` among them chooses the defaults of the rest. Former names are
+            understood, see `RENAMED`.
 
     Raises:
         SettingsError: For an unknown key or an impossible value; every one is named, with what is
             allowed there.
     """
-    given = flatten(values)
+    given = use_current_names(flatten(values))
     infos = dict(_fields(schema))
     problems = _unknown_keys([path for path in given if path not in infos], infos)
     profile = given.get("profile", schema.model_fields["profile"].default)
@@ -93,6 +101,25 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
         return schema.model_validate(_nest({**PROFILES[profile], **given}))
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error, infos, given))) from None
+
+
+def use_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted values with their current names; logs a warning for each former one, see `RENAMED`.
+
+    Raises:
+        SettingsError: If a setting is given by both of its names.
+    """
+    values: dict[str, Any] = {}
+    for path, value in given.items():
+        name = RENAMED.get(path, path)
+        if name != path:
+            if name in given:
+                raise SettingsError(f"{path} is the former name of {name}: give only {name}")
+            logger.warning(
+                "%s is now called %s; the former name goes with the next release", path, name
+            )
+        values[name] = value
+    return values
 
 
 def flag_values(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,8 +145,7 @@ def flatten(values: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str
 
 def shown(value: Any) -> str:
     """A value or name as a line of text shows it: quoted, and not all of a long one."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return bounded(repr(value), LONGEST_SHOWN)
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +170,8 @@ def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fi
 def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
     annotation = info.annotation
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if path == "profile":
+        choices = tuple(PROFILES)
     kind = type(choices[0]) if choices else (get_origin(annotation) or annotation)
     minimum: Any = None
     maximum: Any = None

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
+
+from zgs_ros.texts import quoted
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 """Values of ROS_AUTOMATIC_DISCOVERY_RANGE."""
@@ -19,6 +25,12 @@ SOCKET_BUFFER = 8 * 1024 * 1024
 
 PARTICIPANTS = 32
 """Participants (about one per process) that find each other on one machine without multicast."""
+
+RESOLVE_SECONDS = 5.0
+"""How long the names of peers are looked up: at boot there may be no DNS yet."""
+
+
+_UDP6 = "<General><Transport>udp6</Transport></General>"
 
 
 class NetworkError(ValueError):
@@ -88,13 +100,42 @@ class Network:
             user_config=environment.get("CYCLONEDDS_URI", ""),
         )
 
-    def cyclone_config(self) -> str:
-        """The configuration that a Cyclone DDS domain is created with."""
+    @property
+    def most_participants(self) -> int:
+        """For how many participants of this domain on one machine there are ports at all."""
+        first = 7400 + 250 * self.domain + 11  # OMG DDSI-RTPS 2.5, 9.6.2.3
+        return min(120, (65535 - first) // 2)
+
+    def resolved(self) -> tuple[Network, list[str]]:
+        """The same with addresses for the names of its peers, and a line for each that has none.
+
+        Cyclone DDS ends the process for a peer that it can't find.
+        """
+        if self.loopback_only or not self.peers:
+            return self, []
+        is_ipv6 = _uses_ipv6(self.user_config)
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        found = _look_up(self.peers, family)
+        problems = [
+            f"ROS_STATIC_PEERS: {quoted(peer)} is left out: {error}"
+            for peer, (_, error) in found.items()
+            if error
+        ]
+        addresses = tuple(address for address, error in found.values() if not error)
+        return replace(self, peers=addresses), problems
+
+    def cyclone_config(self, participants: int = PARTICIPANTS) -> str:
+        """The configuration that a Cyclone DDS domain is created with.
+
+        Args:
+            participants: That can find each other on one machine without multicast.
+        """
         general = discovery = ""
         local = self.loopback_only or self.discovery_range == "LOCALHOST"
+        loopback = "::1" if _uses_ipv6(self.user_config) and not self.loopback_only else "127.0.0.1"
         if local and (self.loopback_only or not _chooses_interfaces(self.user_config)):
             # Cyclone DDS 11 ignores participants that come in over another interface than its own.
-            general += _interfaces(others=bool(self.peers) and not self.loopback_only)
+            general += _interfaces(loopback, others=bool(self.peers) and not self.loopback_only)
         if local or self.discovery_range == "OFF":
             general += "<AllowMulticast>false</AllowMulticast>"
         if self.discovery_range == "OFF":
@@ -102,10 +143,10 @@ class Network:
             discovery += f"<ParticipantIndex>none</ParticipantIndex><Tag>off_{os.getpid()}</Tag>"
         elif local or self.discovery_range == "SUBNET":
             # Loopback interfaces often have no multicast, so this machine is a peer like others.
-            peers = ("127.0.0.1", *self.peers)
+            peers = (loopback, *(() if self.loopback_only else self.peers))
             discovery += (
                 "<ParticipantIndex>auto</ParticipantIndex>"
-                f"<MaxAutoParticipantIndex>{PARTICIPANTS}</MaxAutoParticipantIndex>"
+                f"<MaxAutoParticipantIndex>{participants}</MaxAutoParticipantIndex>"
                 f"<Peers>{''.join(f'<Peer address={quoteattr(peer)}/>' for peer in peers)}</Peers>"
             )
         internal = f'<SocketReceiveBufferSize max="{SOCKET_BUFFER}B"/>'
@@ -116,8 +157,8 @@ class Network:
         return f"{own},{self.user_config}" if self.user_config and not self.loopback_only else own
 
 
-def _interfaces(others: bool) -> str:
-    loopback = '<NetworkInterface address="127.0.0.1"/>'
+def _interfaces(address: str, others: bool) -> str:
+    loopback = f'<NetworkInterface address="{address}"/>'
     if others:
         return f'<Interfaces><NetworkInterface autodetermine="true"/>{loopback}</Interfaces>'
     # Packets as large as UDP allows: no wire can lose a part of one, and fewer cost less.
@@ -126,9 +167,58 @@ def _interfaces(others: bool) -> str:
 
 def _chooses_interfaces(config: str) -> bool:
     """Whether a Cyclone DDS configuration (XML, or files) names interfaces: none may occur twice."""
+    return any("<NetworkInterface" in text for text in _texts(config))
+
+
+def _uses_ipv6(config: str) -> bool:
+    """Whether a Cyclone DDS configuration (XML, or files) asks for IPv6 instead of IPv4."""
+    asks = re.compile(r"<Transport>\s*(udp6|tcp6)|<UseIPv6>\s*true", re.IGNORECASE)
+    return any(asks.search(text) for text in _texts(config))
+
+
+def _texts(config: str) -> list[str]:
+    """A Cyclone DDS configuration, and the content of the files that it names."""
     files = [Path(part.strip().removeprefix("file://")) for part in config.split(",")]
-    texts = [file.read_text(errors="replace") for file in files if file.is_file()]
-    return any("<NetworkInterface" in text for text in [config, *texts])
+    return [config, *(_text(file) for file in files)]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace") if file.is_file() else ""
+    except (OSError, ValueError):  # XML that is no path either
+        return ""
+
+
+def _look_up(peers: tuple[str, ...], family: socket.AddressFamily) -> dict[str, tuple[str, str]]:
+    """Address and problem of each peer, one of them "", all looked up at once."""
+    found = dict.fromkeys(peers, ("", f"its name was not found within {RESOLVE_SECONDS:g} s"))
+
+    def look_up(peer: str) -> None:
+        # name, name:port, address, [address]:port
+        parts = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)|(.+)", peer)
+        assert parts is not None
+        host = parts[1] or parts[3] or parts[5]
+        port = parts[2] or parts[4]
+        try:
+            [address, *_] = {
+                str(entry[4][0]): None for entry in socket.getaddrinfo(host, None, family)
+            }
+        except (OSError, UnicodeError, ValueError) as error:
+            is_ipv6 = family == socket.AF_INET6
+            hint = "" if is_ipv6 or ":" not in host else f"; IPv6 needs {_UDP6} in CYCLONEDDS_URI"
+            kind = "IPv6" if is_ipv6 else "IPv4"
+            found[peer] = ("", f"no {kind} address is known for it ({error}){hint}")
+            return
+        shown = f"[{address}]" if ":" in address and port else address
+        found[peer] = (f"{shown}:{port}" if port else shown, "")
+
+    threads = [threading.Thread(target=look_up, args=(peer,), daemon=True) for peer in found]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + RESOLVE_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(found)
 
 
 def socket_buffer_warning(limit_file: Path = Path("/proc/sys/net/core/rmem_max")) -> str | None:

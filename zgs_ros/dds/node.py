@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
-from cyclonedds.core import DDSException, GuardCondition, ReadCondition, WaitSet
+from cyclonedds.core import DDSException, Entity, GuardCondition, ReadCondition, WaitSet
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
@@ -20,57 +19,22 @@ from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from zgs_ros.dds import domains, raw
+from zgs_ros.dds.discovery import Discovery
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.raw import DdsError
-from zgs_ros.dds.service import Handler, Service, service_id
+from zgs_ros.dds.service import Service, service_id
 from zgs_ros.dds.types import TypeSupport
+from zgs_ros.streaming.clock import Clock, SimulatedClock, SystemClock
+from zgs_ros.streaming.names import absolute, full_name
+from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
 from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.texts import printable
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENTITIES = "rmw_dds_common/msg/ParticipantEntitiesInfo"
-_BLOCKING_SECONDS = 0.1
 _SAMPLES_PER_TAKE = 8
 
-
-@dataclass(frozen=True)
-class QosProfile:
-    """Quality of service of a topic.
-
-    Attributes:
-        reliable: Whether lost samples are sent again. A subscription that is not reliable matches
-            every publisher; a reliable one only reliable publishers.
-        depth: Samples that are kept for a slow side.
-        transient_local: Whether who subscribes late gets the last samples.
-    """
-
-    reliable: bool = True
-    depth: int = 1
-    transient_local: bool = False
-
-    def to_dds(self, type_hash: str, user_data: str = "") -> Qos:
-        """The QoS of an endpoint whose type has the given hash, with further user data."""
-        return Qos(
-            Policy.Reliability.Reliable(duration(seconds=_BLOCKING_SECONDS))
-            if self.reliable
-            else Policy.Reliability.BestEffort,
-            Policy.History.KeepLast(self.depth),
-            Policy.Durability.TransientLocal
-            if self.transient_local
-            else Policy.Durability.Volatile,
-            Policy.DataRepresentation(
-                use_cdrv0_representation=True, use_xcdrv2_representation=False
-            ),
-            Policy.Userdata(f"{user_data}typehash={type_hash};".encode()),
-        )
-
-
-SENSOR = QosProfile(reliable=False)
-"""For subscriptions to cameras: the newest sample, from any kind of publisher."""
-
-RELIABLE = QosProfile()
-"""For publishers: the newest sample arrives."""
 
 SERVICE = QosProfile(depth=10)
 """For services: those that wait for their answer."""
@@ -79,8 +43,12 @@ SERVICE = QosProfile(depth=10)
 class Publisher:
     """A topic to write to; made by `Node.create_publisher`."""
 
-    def __init__(self, topic: str, types: TypeSupport, writer: DataWriter) -> None:
+    def __init__(
+        self, topic: str, types: TypeSupport, writer: DataWriter, leave: Callable[[Entity], None]
+    ) -> None:
         self.topic = topic
+        self._leave = leave
+        self._closed = False
         self._types = types
         self._writer = writer
         self._log = ThrottledLog(logger)
@@ -88,9 +56,13 @@ class Publisher:
     def publish(self, message: Any) -> None:
         """Sends a message; gives up on it after a short while when the network takes nothing.
 
+        Does nothing once it is closed.
+
         Raises:
             DdsError: If the node is closed.
         """
+        if self._closed:
+            return
         if not raw.write(self._writer, self._types.serialize(message)):
             self._log.log(
                 logging.WARNING,
@@ -100,11 +72,23 @@ class Publisher:
 
     def subscription_count(self) -> int:
         """How many subscriptions are matched now."""
-        return len(self._writer.get_matched_subscriptions())
+        return 0 if self._closed else len(self._writer.get_matched_subscriptions())
+
+    def close(self) -> None:
+        """Takes the topic from the graph."""
+        if not self._closed:
+            self._closed = True
+            self._leave(self._writer)
 
 
 class Subscription:
-    """A topic that is read; made by `Node.create_subscription`."""
+    """A topic that is read; made by `Node.create_subscription`.
+
+    Attributes:
+        topic: Its full name.
+        type_name: Of its messages.
+        malformed: Messages that came, but are none of their type.
+    """
 
     def __init__(
         self,
@@ -113,9 +97,14 @@ class Subscription:
         types: TypeSupport,
         reader: DataReader,
         callback: Callable[[Any], None],
+        leave: Callable[[Entity], None],
     ) -> None:
         self.topic = topic
+        self._leave = leave
+        self._closed = False
         self.type_name = type_name
+        self._malformed = 0
+        self._never_came = 0
         self._types = types
         self._reader = reader
         self._callback = callback
@@ -123,20 +112,48 @@ class Subscription:
 
     def publisher_count(self) -> int:
         """How many publishers are matched now."""
-        return len(self._reader.get_matched_publications())
+        return 0 if self._closed else len(self._reader.get_matched_publications())
+
+    def close(self) -> None:
+        """Takes it from the graph; the callback may be at work for a last time."""
+        if not self._closed:
+            self._closed = True
+            self._leave(self._reader)
+
+    @property
+    def lost(self) -> int:
+        """Messages that DDS knows to have been sent and that did not come, or that are malformed."""
+        if not self._closed:
+            self._never_came = raw.lost(self._reader)
+        return self._never_came + self._malformed
 
     def deliver(self) -> None:
         """Hands the next samples to the callback; an exception costs its sample."""
+        if self._closed:
+            return
         for cdr in raw.take(self._reader, _SAMPLES_PER_TAKE):
             try:
-                self._callback(self._types.deserialize(cdr, self.type_name))
+                message = self._types.deserialize(cdr, self.type_name)
+            except Exception as error:  # of NumPy, of rosbags, of a decoder of texts
+                self._malformed += 1
+                reason = printable(str(error) or type(error).__name__)
+                self._log.log(
+                    logging.WARNING,
+                    "malformed",
+                    f"{self.topic}: {len(cdr)} bytes are no {self.type_name}: {reason}",
+                )
+                continue
+            try:
+                self._callback(message)
             except Exception as error:
                 text = f"{self.topic}: a message is left out: {error}"
                 self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
 
 class Node:
-    """A node of the ROS 2 graph. One thread reads all subscriptions and calls their callbacks.
+    """A node of the ROS 2 graph; a `zgs_ros.streaming.port.Port`.
+
+    One thread reads all subscriptions and calls their callbacks.
 
     Args:
         name: Node name.
@@ -144,6 +161,7 @@ class Node:
         network: What to join; by default what the ROS environment variables say.
         distro: ROS distribution of the other nodes, see `TypeSupport`.
         remappings: Other names of topics and services: ``{"~/segments": "/labels"}``.
+        use_sim_time: Whether its clock shows what ``/clock`` tells.
 
     Raises:
         ValueError: If a name, the namespace or the distribution is not valid.
@@ -158,22 +176,24 @@ class Node:
         network: Network | None = None,
         distro: str | None = None,
         remappings: Mapping[str, str] | None = None,
+        use_sim_time: bool = False,
     ) -> None:
-        self.name = _valid_name("node name", name)
-        tokens = [token for token in namespace.split("/") if token]
-        self.namespace = "/" + "/".join(_valid_name("namespace", token) for token in tokens)
+        self.name = name
+        self.full_name = full_name(name, namespace)
         self._remappings = {
-            self._absolute(name): self._absolute(other)
-            for name, other in (remappings or {}).items()
+            absolute(old, self.full_name): absolute(new, self.full_name)
+            for old, new in (remappings or {}).items()
         }
+        self._remapped: set[str] = set()
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
-        self._topics: dict[tuple[str, str], Topic[Any]] = {}
-        self._subscriptions: list[Subscription | Service] = []
-        self._writers: list[DataWriter] = []
-        self._readers: list[DataReader] = []
-        self._conditions: list[ReadCondition] = []
+        # Readers and writers hold their topics.
+        self._topics: WeakValueDictionary[tuple[str, str], Topic[Any]] = WeakValueDictionary()
+        self.factory = self.types
+        self._writers: list[Entity] = []
+        self._readers: dict[DataReader, tuple[Subscription | Service, ReadCondition]] = {}
         self._lock = threading.Lock()
+        self._delivery = threading.RLock()  # held while samples are read: no reader goes meanwhile
         self._closed = False
         domains.join(self.network)
         try:
@@ -185,20 +205,30 @@ class Node:
             raise DdsError(
                 f"no place left on domain {self.network.domain} of this machine, or no network: {error}"
             ) from error
-        entities_qos = QosProfile(transient_local=True).to_dds(self.types.type_hash(_ENTITIES))
+        latched = QosProfile(transient_local=True)
+        entities_qos = raw.endpoint_qos(latched, self.types.type_hash(_ENTITIES))
         topic = self._topic("ros_discovery_info", _ENTITIES)
         self._presence = DataWriter(self._participant, topic, qos=entities_qos)
         self._waitset = WaitSet(self._participant)
         self._wake = GuardCondition(self._participant)
         self._waitset.attach(self._wake)
+        self._discovery = Discovery(self._participant)
         self._announce()
         self._thread = threading.Thread(target=self._read, name="zgs-dds", daemon=True)
         self._thread.start()
+        self.clock: Clock = SystemClock()
+        if use_sim_time:
+            self.clock = simulated = SimulatedClock()
+            self.create_subscription("/clock", "rosgraph_msgs/msg/Clock", simulated.offer)
 
     @property
-    def full_name(self) -> str:
-        """Name with namespace, ``"/front/zgs"``."""
-        return f"{self.namespace.rstrip('/')}/{self.name}"
+    def namespace(self) -> str:
+        """Such as ``"/front"``; ``"/"`` is the root."""
+        return self.full_name.rpartition("/")[0] or "/"
+
+    def has(self, name: str) -> bool:
+        """Whether a topic or service was called so before it was remapped."""
+        return absolute(name, self.full_name) in self._remapped
 
     def resolve(self, topic: str) -> str:
         """The absolute name of a topic: ``~/x`` is the node's own, ``x`` its namespace's.
@@ -208,17 +238,13 @@ class Node:
         Raises:
             ValueError: If it is not a valid topic name.
         """
-        name = self._absolute(topic)
+        name = absolute(topic, self.full_name)
+        self._remapped.add(name)
         return self._remappings.get(name, name)
 
-    def _absolute(self, topic: str) -> str:
-        if topic.startswith("~/"):
-            topic = f"{self.full_name}/{topic[2:]}"
-        elif not topic.startswith("/"):
-            topic = f"{self.namespace.rstrip('/')}/{topic}"
-        for token in topic[1:].split("/"):
-            _valid_name(f"topic {topic!r}:", token)
-        return topic
+    def offers(self, topic: str) -> list[Offer]:
+        """The publishers of a topic, see `resolve`, that are known now."""
+        return self._discovery.offers(f"rt{self.resolve(topic)}")
 
     def create_publisher(self, topic: str, type_name: str, qos: QosProfile = RELIABLE) -> Publisher:
         """A publisher of a topic, see `resolve`, with a type such as ``"sensor_msgs/msg/Image"``."""
@@ -226,9 +252,9 @@ class Node:
         writer = DataWriter(
             self._participant,
             self._topic(f"rt{topic}", type_name),
-            qos=qos.to_dds(self.types.type_hash(type_name)),
+            qos=raw.endpoint_qos(qos, self.types.type_hash(type_name)),
         )
-        publisher = Publisher(topic, self.types, writer)
+        publisher = Publisher(topic, self.types, writer, self._leave)
         with self._lock:
             self._writers.append(writer)
             self._announce()
@@ -238,7 +264,7 @@ class Node:
         self,
         topic: str,
         type_name: str,
-        callback: Callable[[Any], None],
+        callback: Callback,
         qos: QosProfile = SENSOR,
     ) -> Subscription:
         """Subscribes to a topic, see `resolve`; the callback runs on the node's thread.
@@ -249,16 +275,10 @@ class Node:
         reader = DataReader(
             self._participant,
             self._topic(f"rt{topic}", type_name),
-            qos=qos.to_dds(self.types.type_hash(type_name)),
+            qos=raw.endpoint_qos(qos, self.types.type_hash(type_name)),
         )
-        subscription = Subscription(topic, type_name, self.types, reader, callback)
-        condition = ReadCondition(reader, raw.ANY_STATE)
-        with self._lock:
-            self._readers.append(reader)
-            self._subscriptions.append(subscription)
-            self._conditions.append(condition)
-            self._announce()
-        self._waitset.attach(condition)
+        subscription = Subscription(topic, type_name, self.types, reader, callback, self._leave)
+        self._listen(reader, subscription)
         return subscription
 
     def create_service(self, name: str, type_name: str, handler: Handler) -> Service:
@@ -274,18 +294,13 @@ class Node:
         for topic, kind in ((f"rq{name}Request", "Request"), (f"rr{name}Reply", "Response")):
             kind = f"{type_name}_{kind}"
             topics.append(self._topic(topic, kind))
-            qos.append(SERVICE.to_dds(self.types.type_hash(kind), user_data))
+            qos.append(raw.endpoint_qos(SERVICE, self.types.type_hash(kind), user_data))
         writer = DataWriter(self._participant, topics[1], qos=qos[1])
         reader = DataReader(self._participant, topics[0], qos=qos[0])
-        service = Service(name, type_name, self.types, reader, writer, handler)
-        condition = ReadCondition(reader, raw.ANY_STATE)
+        service = Service(name, type_name, self.types, reader, writer, handler, self._leave)
         with self._lock:
             self._writers.append(writer)
-            self._readers.append(reader)
-            self._subscriptions.append(service)
-            self._conditions.append(condition)
-            self._announce()
-        self._waitset.attach(condition)
+        self._listen(reader, service)
         return service
 
     def close(self) -> None:
@@ -310,12 +325,40 @@ class Node:
     ) -> None:
         self.close()
 
+    def _listen(self, reader: DataReader, to: Subscription | Service) -> None:
+        condition = ReadCondition(reader, raw.ANY_STATE)
+        with self._lock:
+            self._readers[reader] = (to, condition)
+            self._announce()
+        self._waitset.attach(condition)
+
+    def _leave(self, *entities: Entity) -> None:
+        """Takes readers and writers from the graph."""
+        with self._delivery, self._lock:
+            if self._closed:
+                return
+            for entity in entities:
+                if entity in self._readers:
+                    _, condition = self._readers.pop(entity)
+                    self._waitset.detach(condition)
+                    raw.delete(condition)
+                else:
+                    self._writers.remove(entity)
+                raw.delete(entity)
+            self._announce()
+
     def _topic(self, name: str, type_name: str) -> Topic[Any]:
         key = (name, type_name)
-        if key not in self._topics:
-            self._topics[key] = Topic(self._participant, name, self.types.idl_type(type_name))
-            raw.keep_type(self._topics[key])
-        return self._topics[key]
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = domains.create_topic(
+                self.network.domain,
+                self._participant,
+                name,
+                self.types.type_hash(type_name),
+                lambda: self.types.idl_type(type_name),
+            )
+        return topic
 
     def _announce(self) -> None:
         """Tells the graph which endpoints belong to this node."""
@@ -330,7 +373,7 @@ class Node:
         info = create(_ENTITIES, gid=self._gid(self._participant), node_entities_info_seq=[node])
         raw.write(self._presence, self.types.serialize(info))
 
-    def _gid(self, entity: DomainParticipant | DataReader | DataWriter) -> Any:
+    def _gid(self, entity: Entity) -> Any:
         length = self.types.array_length("rmw_dds_common/msg/Gid", "data")  # 24 on Humble, else 16
         data = np.frombuffer(entity.guid.bytes.ljust(length, b"\0"), np.uint8)
         return self.types.create("rmw_dds_common/msg/Gid", data=data)
@@ -340,15 +383,9 @@ class Node:
             self._waitset.wait(duration(seconds=1))
             if self._closed:
                 return
+            self._wake.take()
             with self._lock:
-                subscriptions = list(self._subscriptions)
-            for subscription in subscriptions:
-                subscription.deliver()
-
-
-def _valid_name(what: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{what} {name!r} must be letters, digits and underscores, and not begin with a digit"
-        )
-    return name
+                listeners = [listener for listener, _ in self._readers.values()]
+            for listener in listeners:
+                with self._delivery:
+                    listener.deliver()

@@ -17,6 +17,7 @@ from cyclonedds.sub import DataReader
 
 from zgs_ros.dds import raw
 from zgs_ros.dds.types import TypeSupport
+from zgs_ros.streaming.port import Handler
 from zgs_ros.streaming.throttle import ThrottledLog
 
 ENCAPSULATION = 4
@@ -31,9 +32,6 @@ REQUESTS_PER_TAKE = 8
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Any, Callable[[Any], None]], None]
-"""Takes a request and what is to be called with its response, on any thread, once."""
-
 
 class Service:
     """Reads requests and writes responses; made by `Node.create_service`.
@@ -45,6 +43,7 @@ class Service:
         reader: Of requests.
         writer: Of replies.
         handler: Answers a request.
+        leave: Takes both from the graph.
     """
 
     def __init__(
@@ -55,6 +54,7 @@ class Service:
         reader: DataReader[Any],
         writer: DataWriter[Any],
         handler: Handler,
+        leave: Callable[[Any, Any], None],
     ) -> None:
         self.name = name
         self._type_name = type_name
@@ -62,10 +62,20 @@ class Service:
         self._reader = reader
         self._writer = writer
         self._handler = handler
+        self._leave = leave
+        self._closed = False
         self._log = ThrottledLog(logger)
+
+    def close(self) -> None:
+        """Takes the service from the graph."""
+        if not self._closed:
+            self._closed = True
+            self._leave(self._reader, self._writer)
 
     def deliver(self) -> None:
         """Hands the next requests to the handler; an exception costs its request."""
+        if self._closed:
+            return
         for cdr in raw.take(self._reader, REQUESTS_PER_TAKE):
             try:
                 identity, body = split_request(cdr)
@@ -75,7 +85,10 @@ class Service:
                 text = f"{self.name}: a request is left out: {error}"
                 self._log.log(logging.ERROR, "request", text, exc_info=True)
 
-    def _reply(self, identity: bytes, response: Any) -> None:
+    def _reply(self, identity: bytes, fields: dict[str, Any]) -> None:
+        if self._closed:
+            return
+        response = self._types.create_partly(f"{self._type_name}_Response", **fields)
         if not raw.write(self._writer, join_reply(identity, self._types.serialize(response))):
             text = f"{self.name}: a response was left out, the network is full"
             self._log.log(logging.WARNING, "timeout", text)

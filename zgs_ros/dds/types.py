@@ -46,8 +46,7 @@ class TypeSupport(MessageTypes):
     def idl_type(self, type_name: str) -> type:
         """The type as Cyclone DDS wants it, for its name and type information only.
 
-        Every topic needs one of its own: for a second topic of the same one, Cyclone DDS rebuilds
-        its description of the type while other threads are reading it.
+        It is a new class every time; `zgs_ros.dds.domains.create_topic` makes topics share one.
         """
         fields: dict[str, Any] = {
             name: self._idl_field(description)

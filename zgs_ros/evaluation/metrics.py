@@ -1,7 +1,8 @@
 """Metrics of zero-guidance segmentation, as pure functions of arrays.
 
 Ground truth is a class map: 0 .. classes - 1, or `VOID` where nobody knows, or `BACKGROUND` where
-the pixel belongs to none of the classes. A prediction is a map of classes too, `NONE` where a
+the pixel belongs to none of the classes, or `OTHER` where it belongs to a class that is left out. A
+prediction is a map of classes too, `NONE` where a
 segment was mapped to no class. Every metric is NaN where it has nothing to measure, and averages
 leave NaN out.
 
@@ -22,6 +23,9 @@ VOID = -1
 """Ground truth that is not evaluated: whatever is predicted there counts nowhere."""
 BACKGROUND = -2
 """Ground truth that is known to be none of the classes."""
+OTHER = -3
+"""Ground truth of a class that the data set's list leaves out. It counts nowhere, as usual, but for
+the reference, in which every prediction there is wrong."""
 NONE = -1
 """A segment, or a predicted pixel, that was mapped to no class."""
 NOT_FOUND = -1.0
@@ -56,26 +60,39 @@ def confusion_matrix(
     """Counts the pixels of every pair of true and predicted class.
 
     Args:
-        truth: (height, width), 0 .. classes - 1, `VOID` or `BACKGROUND`.
+        truth: (height, width), 0 .. classes - 1, `VOID`, `BACKGROUND` or `OTHER`.
         prediction: (height, width), 0 .. classes - 1 or `NONE`.
         classes: Number of classes.
 
     Returns:
         int64 (classes + 1, classes + 1): rows are ground truth, the last one background; columns
-        are prediction, the last one none. Void pixels count nowhere.
+        are prediction, the last one none. Void and other pixels count nowhere.
 
     Raises:
         ValueError: If the maps differ in size or hold other values.
     """
     if truth.shape != prediction.shape:
         raise ValueError(f"truth is {truth.shape}, but prediction is {prediction.shape}")
-    _check_range("truth", truth, BACKGROUND, classes)
+    _check_range("truth", truth, OTHER, classes)
     _check_range("prediction", prediction, NONE, classes)
-    known = truth != VOID
+    known = is_known(truth)
     rows = np.where(truth == BACKGROUND, classes, truth)[known].astype(np.int64)
     columns = np.where(prediction == NONE, classes, prediction)[known].astype(np.int64)
     side = classes + 1
     return np.bincount(rows * side + columns, minlength=side * side).reshape(side, side)
+
+
+def is_known(truth: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Boolean (height, width): neither void nor other, so that a prediction is right or wrong there."""
+    return (truth != VOID) & (truth != OTHER)
+
+
+def count_on_other(
+    truth: NDArray[np.integer], prediction: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """int64 (classes,): pixels of `OTHER` that each class was predicted for."""
+    predicted = prediction[(truth == OTHER) & (prediction != NONE)]
+    return np.bincount(predicted.astype(np.int64), minlength=classes)
 
 
 def class_ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -108,28 +125,41 @@ def background_iou(confusion: NDArray[np.int64]) -> float:
     return float(hit / (confusion[-1].sum() + confusion[:, -1].sum() - hit))
 
 
-def image_ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU of every class within one image, as in the reference.
+def image_ious(
+    confusion: NDArray[np.int64], on_other: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """IoU of every class within one image.
 
     Like `class_ious`, except that a class which is not in the image's ground truth is not blamed
     for pixels on the background, which may well show it: predicted on background alone it is NaN,
     elsewhere 0.
 
+    Args:
+        confusion: See `confusion_matrix`.
+        on_other: See `count_on_other`; if given, these predictions are wrong, as in the reference.
+
     Returns:
         float64 (classes,), NaN for classes that take no part.
     """
-    ious = class_ious(confusion)
+    hits = np.diag(confusion)[:-1]
+    more = np.zeros_like(hits) if on_other is None else on_other
+    ious = _ratio(hits, confusion.sum(1)[:-1] + confusion.sum(0)[:-1] - hits + more)
     absent = confusion.sum(1)[:-1] == 0
-    blamed = confusion[:-1, :-1].sum(0) > 0
+    blamed = is_blamed(confusion, more)
     return np.where(absent & ~blamed, np.nan, ious)
 
 
-def image_iou(confusion: NDArray[np.int64]) -> float:
+def is_blamed(confusion: NDArray[np.int64], on_other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Boolean (classes,): predicted for a pixel of another class, so that it is wrong even if absent."""
+    return confusion[:-1, :-1].sum(0) + on_other > 0
+
+
+def image_iou(confusion: NDArray[np.int64], on_other: NDArray[np.int64] | None = None) -> float:
     """Mean of `image_ious` over the classes in ground truth or prediction of one image.
 
     The per-image IoU of a data set is the mean of this over its images.
     """
-    return nan_mean(image_ious(confusion))
+    return nan_mean(image_ious(confusion, on_other))
 
 
 def iou_matrix(
@@ -208,6 +238,28 @@ def segment_recall(best: ArrayLike) -> float:
     if not values.size:
         return float("nan")
     return float((values[:, None] >= RECALL_THRESHOLDS[None]).mean())
+
+
+def reference_recall(
+    best: ArrayLike,
+    present: Sequence[int],
+    predicted: Sequence[int],
+    blamed: NDArray[np.bool_],
+) -> float:
+    """Segment recall over the classes in ground truth *or* prediction, as in the reference.
+
+    A class that is predicted and not in the image is found at t = 0 alone, where an IoU of 0 is
+    enough; predicted on background and void alone, its IoU is undefined and it is never found.
+
+    Args:
+        best: (present,), see `best_named_ious`.
+        present: Classes of the image's ground truth.
+        predicted: Classes that its segments were mapped to.
+        blamed: See `is_blamed`.
+    """
+    absent = sorted(set(predicted) - set(present) - {NONE})
+    ious = [0.0 if blamed[category] else NOT_FOUND for category in absent]
+    return segment_recall([*np.asarray(best, np.float64), *ious])
 
 
 def text_generation_quality(similarities: ArrayLike, threshold: float = TEXT_THRESHOLD) -> float:

@@ -188,22 +188,54 @@ def _process(
         seconds = time.perf_counter() - start
         labels = [segment.label for segment in segmentation.segments]
         mapped = mapper.map_segments(labels, segmentation.embeddings)
-        region_labels = _label_regions(segmenter, mapper, sample)
+        region_labels, class_labels = _label_masks(segmenter, mapper, sample)
         write_label_map(label_map_file(journal.folder, name), segmentation.label_map)
         classes = len(dataset.categories)
         parts = segmenter.over_segment(sample.image)
-        journal.add(score(sample, segmentation, parts, mapped, classes, seconds, region_labels))
+        journal.add(
+            score(
+                sample,
+                segmentation,
+                parts,
+                mapped,
+                classes,
+                seconds,
+                region_labels,
+                class_labels,
+            )
+        )
     segmenter.close()
     return broken
 
 
-def _label_regions(
+def _label_masks(
     segmenter: Segmenter, mapper: LabelMapper, sample: Sample
-) -> list[tuple[str, float]]:
-    """Label of each region's ground-truth mask, and how well it names the class."""
-    if not sample.regions:
-        return []
-    descriptions = segmenter.describe_masks(sample.image, sample.masks())
+) -> tuple[list[tuple[str, float]], list[tuple[int, str, float]]]:
+    """Labels of the ground-truth masks, and how well they name the class.
+
+    Returns:
+        Of each region, and of each class, all its pixels in one mask, with the class in front.
+    """
+    masks = list(sample.masks())
+    owners = [region.category for region in sample.regions]
+    present = np.unique(sample.classes[sample.classes >= 0]).tolist()
+    places = []
+    for category in present:
+        whole = sample.classes == category
+        # Where a class is one region, its mask has been there.
+        same = [i for i, owner in enumerate(owners) if owner == category]
+        if len(same) == 1 and np.array_equal(masks[same[0]], whole):
+            places.append(same[0])
+        else:
+            places.append(len(masks))
+            masks.append(whole)
+    if not masks:
+        return [], []
+    descriptions = segmenter.describe_masks(sample.image, np.stack(masks))
     labels = [description.labels[0].text for description in descriptions]
-    right = mapper.similarities(labels, [region.category for region in sample.regions])
-    return [(label, float(value)) for label, value in zip(labels, right, strict=True)]
+    region_labels, class_labels = labels[: len(owners)], [labels[place] for place in places]
+    named = mapper.similarities([*region_labels, *class_labels], [*owners, *present]).tolist()
+    return (
+        list(zip(region_labels, named[: len(owners)], strict=True)),
+        list(zip(present, class_labels, named[len(owners) :], strict=True)),
+    )

@@ -47,6 +47,20 @@ class LabelRecord(_Row):
     phrase: bool | None
 
 
+class ClassLabel(_Row):
+    """What the mask of a whole class was named, all its instances together.
+
+    Attributes:
+        category: Index of the class.
+        label: Label of its ground-truth mask.
+        text: As `LabelRecord.text`.
+    """
+
+    category: int
+    label: str
+    text: float
+
+
 class RegionRecord(LabelRecord):
     """One region of the ground truth, and how it was found.
 
@@ -65,7 +79,10 @@ class Record(_Row):
     Attributes:
         name: `Sample.name`.
         confusion: Pixels as (true class, predicted class, count); see `metrics.confusion_matrix`.
+        on_other: Pixels of `metrics.OTHER` as (predicted class, count).
         named: Best IoU of a segment mapped to it, for each class of the ground truth.
+        named_on_other: The same if segments are blamed for pixels of `metrics.OTHER`.
+        class_labels: What the mask of each class was named.
         regions: The regions of the ground truth.
         labels: Label and mapped class of each segment, by rising id.
         seconds: Wall time of the segmentation.
@@ -74,7 +91,10 @@ class Record(_Row):
 
     name: str
     confusion: list[tuple[Count, Count, Count]]
+    on_other: list[tuple[Count, Count]]
     named: list[float]
+    named_on_other: list[float]
+    class_labels: list[ClassLabel]
     regions: list[RegionRecord]
     labels: list[tuple[str, int]]
     seconds: float
@@ -87,6 +107,13 @@ class Record(_Row):
             matrix[row, column] = count
         return matrix
 
+    def pixels_on_other(self, classes: int) -> NDArray[np.int64]:
+        """int64 (classes,), see `metrics.count_on_other`."""
+        pixels = np.zeros(classes, np.int64)
+        for category, count in self.on_other:
+            pixels[category] = count
+        return pixels
+
 
 def score(
     sample: Sample,
@@ -96,6 +123,7 @@ def score(
     classes: int,
     seconds: float,
     region_labels: Sequence[tuple[str, float]],
+    class_labels: Sequence[tuple[int, str, float]],
 ) -> Record:
     """Compares a segmentation with the ground truth.
 
@@ -107,15 +135,23 @@ def score(
         classes: Number of classes of the data set.
         seconds: Wall time of the segmentation.
         region_labels: Label of each region's ground-truth mask and how well it names the class.
+        class_labels: Each class of the ground truth, label of its mask, and how well that names it.
     """
     ids = [segment.id for segment in segmentation.segments]
     segments = segmentation.label_map
-    known = sample.classes != metrics.VOID
-    confusion = metrics.confusion_matrix(
-        sample.classes, predicted_classes(segmentation, mapped), classes
+    known = metrics.is_known(sample.classes)
+    predicted = predicted_classes(segmentation, mapped)
+    confusion = metrics.confusion_matrix(sample.classes, predicted, classes)
+    on_other = metrics.count_on_other(sample.classes, predicted, classes)
+    present = np.flatnonzero(confusion.sum(axis=1)[:classes]).tolist()
+    class_named, class_named_on_other = (
+        metrics.best_named_ious(
+            metrics.iou_matrix(sample.classes, segments, present, ids, counted),
+            present,
+            mapped.tolist(),
+        ).tolist()
+        for counted in (known, sample.classes != metrics.VOID)
     )
-    present = np.flatnonzero(confusion.sum(axis=1)[:classes])
-    class_ious = metrics.iou_matrix(sample.classes, segments, present.tolist(), ids, known)
     region_ids = [region.id for region in sample.regions]
     region_ious = metrics.iou_matrix(sample.instances, segments, region_ids, ids, known)
     categories = [region.category for region in sample.regions]
@@ -133,7 +169,13 @@ def score(
         confusion=[
             (int(r), int(c), int(confusion[r, c])) for r, c in zip(rows, columns, strict=True)
         ],
-        named=metrics.best_named_ious(class_ious, present.tolist(), mapped.tolist()).tolist(),
+        on_other=[(int(c), int(on_other[c])) for c in np.flatnonzero(on_other)],
+        named=class_named,
+        named_on_other=class_named_on_other,
+        class_labels=[
+            ClassLabel(category=category, label=label, text=text)
+            for category, label, text in class_labels
+        ],
         regions=regions,
         labels=[(s.label, int(c)) for s, c in zip(segmentation.segments, mapped, strict=True)],
         seconds=seconds,
@@ -196,6 +238,7 @@ def summarise(records: Sequence[Record], categories: Sequence[Category]) -> dict
         },
         "segment_recall": metrics.nan_mean([metrics.segment_recall(r.named) for r in records]),
         "text_generation_quality": text_quality(regions),
+        "reference": reference_results(records, len(categories)),
         "over_segmentation": _over_segmentation(regions),
         "recall_by_size": {
             size: {"regions": count, "recall": recall}
@@ -208,6 +251,29 @@ def summarise(records: Sequence[Record], categories: Sequence[Category]) -> dict
         "speed": _speed(records),
     }
     return without_nan(results)
+
+
+def reference_results(records: Sequence[Record], classes: int) -> dict[str, float]:
+    """The three numbers of the publication, defined as in the reference; each a mean over images.
+
+    Predictions on classes that the data set's list leaves out are wrong; segment recall is over the
+    classes in ground truth or prediction; text generation quality is that of whole classes' masks,
+    first averaged within each image.
+    """
+    ious, recalls, texts = [], [], []
+    for record in records:
+        matrix, on_other = record.matrix(classes), record.pixels_on_other(classes)
+        present = np.flatnonzero(matrix.sum(axis=1)[:classes]).tolist()
+        predicted = [category for _, category in record.labels]
+        blamed = metrics.is_blamed(matrix, on_other)
+        ious.append(metrics.image_iou(matrix, on_other))
+        recalls.append(metrics.reference_recall(record.named_on_other, present, predicted, blamed))
+        texts.append(metrics.text_generation_quality([row.text for row in record.class_labels]))
+    return {
+        "iou": metrics.nan_mean(ious),
+        "segment_recall": metrics.nan_mean(recalls),
+        "text_generation_quality": metrics.nan_mean(texts),
+    }
 
 
 def text_quality(regions: Sequence[LabelRecord]) -> dict[str, Any]:

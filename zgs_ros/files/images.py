@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
+
+from zgs_ros.pictures import MAX_PIXELS, TooLarge, open_picture
+from zgs_ros.texts import printable
 
 SUFFIXES = (
     ".bmp",
@@ -97,12 +100,16 @@ def find_images(
     return list(found.values())
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decodes the content of an image file.
 
     The camera's orientation (EXIF) is applied, grey and 16-bit images (of which the upper byte is
     kept), palettes and CMYK become RGB, what is transparent turns white, and of an animation the
     first frame counts.
+
+    Args:
+        data: File content.
+        max_pixels: Larger ones are refused, or where they are JPEGs made smaller by 2, 4 or 8.
 
     Returns:
         uint8 RGB (height, width, 3).
@@ -113,16 +120,19 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     if not data:
         raise BadImageFile("is empty (0 bytes)")
     try:
-        with Pillow.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with open_picture(data, _FORMATS, max_pixels) as picture, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong and stays in the way is an error
             return _to_rgb(ImageOps.exif_transpose(picture))
     except BadImageFile:
         raise
+    except TooLarge as error:
+        raise BadImageFile(str(error)) from None
     except Pillow.UnidentifiedImageError:
         raise BadImageFile(f"is not an image (known: {', '.join(_FORMATS)})") from None
     except (
         Exception
     ) as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        raise BadImageFile(f"is broken: {error}") from None
+        raise BadImageFile(f"is broken: {printable(str(error) or type(error).__name__)}") from None
 
 
 def _to_rgb(picture: Pillow.Image) -> NDArray[np.uint8]:

@@ -9,10 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from zgs_ros import __version__
 from zgs_ros.config import SegmenterSettings, flatten, list_settings
@@ -20,15 +17,8 @@ from zgs_ros.drawing import draw_overlay
 from zgs_ros.files.images import BadImageFile, ImageFile, decode_image
 from zgs_ros.files.results import LeadsOutside, ResultsFolder
 from zgs_ros.labeling.vocabulary import load_vocabulary
-from zgs_ros.segmentation import Segmentation
-
-
-class SegmentsImages(Protocol):
-    """What is needed of a `zgs_ros.segmenter.Segmenter`."""
-
-    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
-        """Segments one uint8 RGB (height, width, 3) image."""
-        ...
+from zgs_ros.pictures import MAX_PIXELS
+from zgs_ros.segmentation import ImageSegmenter
 
 
 class State(Enum):
@@ -66,6 +56,7 @@ class LabelOptions:
         embeddings: Whether the description holds the segments' embeddings.
         overwrite: Whether to redo images whose results are up to date.
         opacity: Of the overlay's tint, 0 .. 1.
+        max_pixels: Largest image that is accepted.
     """
 
     out: Path
@@ -73,6 +64,7 @@ class LabelOptions:
     embeddings: bool = False
     overwrite: bool = False
     opacity: float = 0.35
+    max_pixels: int = MAX_PIXELS
 
 
 def settings_key(settings: SegmenterSettings) -> str:
@@ -94,7 +86,7 @@ def settings_key(settings: SegmenterSettings) -> str:
 
 
 def label_files(
-    images: Iterable[ImageFile], load: Callable[[], SegmentsImages], options: LabelOptions
+    images: Iterable[ImageFile], load: Callable[[], ImageSegmenter], options: LabelOptions
 ) -> Generator[Outcome, None, None]:
     """Labels images one after the other; a bad one costs only itself.
 
@@ -125,12 +117,12 @@ class _Run:
     """What lives as long as a run: the results' names and, once it is needed, the segmenter."""
 
     def __init__(
-        self, load: Callable[[], SegmentsImages], options: LabelOptions, folder: ResultsFolder
+        self, load: Callable[[], ImageSegmenter], options: LabelOptions, folder: ResultsFolder
     ) -> None:
         self._load = load
         self._options = options
         self._folder = folder
-        self._segmenter: SegmentsImages | None = None
+        self._segmenter: ImageSegmenter | None = None
 
     def label(self, image: ImageFile) -> Outcome:
         try:
@@ -142,7 +134,7 @@ class _Run:
             fingerprint = _fingerprint(data, self._options)
             if not self._options.overwrite and self._folder.is_up_to_date(output, fingerprint):
                 return Outcome(image, State.UP_TO_DATE, output)
-            pixels = decode_image(data)
+            pixels = decode_image(data, self._options.max_pixels)
         except OSError as error:
             problem = f"can't be read: {error.strerror or error}"
             return Outcome(image, State.FAILED, output, problem)
@@ -151,7 +143,7 @@ class _Run:
         if self._segmenter is None:
             self._segmenter = self._load()
         try:
-            segmentation = self._segmenter.segment(pixels)
+            [segmentation] = self._segmenter.segment_batch([pixels])
             overlay = draw_overlay(pixels, segmentation, self._options.opacity)
         except Exception as error:  # whatever it is, it need not happen to the other images
             problem = f"segmenting failed: {type(error).__name__}: {error}"

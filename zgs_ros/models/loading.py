@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -21,20 +22,51 @@ from safetensors.torch import load_file
 import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.config import CaptionSettings, ClipSettings, DinoSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder
-from zgs_ros.labeling.language_model import LanguageModel
-from zgs_ros.models.hub import HubError, weights_file
-from zgs_ros.models.language import find_language_model, read_language_model
+from zgs_ros.models.hub import (
+    Check,
+    HubError,
+    fetch,
+    find_file,
+    find_in_cache,
+    licence,
+    verify,
+    weights_file,
+)
+from zgs_ros.models.kinds import check_clip_file, check_dino_file, find_clip, find_dino
+from zgs_ros.models.language import (
+    find_language_model,
+    language_model_files,
+    read_language_model,
+)
+from zgs_ros.models.language_model import LanguageModel
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 BUNDLED = {"zgs-mini-dino": "dino", "zgs-mini-clip": "clip"}
 """Names of the bundled models and their folders in ``zgs_ros/models/mini``."""
-CLIP_FILES = (
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-)
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+"""Names under which repositories keep open_clip's weights; ``model.safetensors`` is of another library."""
+DINO_FILES = ("model.safetensors",)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a model's weights are.
+
+    Attributes:
+        kind: dino, clip or captions.
+        path: A file, or the folder of a bundled model; None for one of the hub.
+        repository: Its name on the hub.
+        names: Files there of which one is needed, best first.
+        check: Raises ValueError for a file that holds something else.
+    """
+
+    kind: str
+    path: Path | None = None
+    repository: str = ""
+    names: tuple[str, ...] = ()
+    check: Check = lambda path: None
 
 
 class ModelError(RuntimeError):
@@ -82,14 +114,14 @@ def load_dino(
             folder = bundled_folder(name)
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         else:
+            path = find_weights(dino_weights(settings))
             model = timm.create_model(name, pretrained=False, num_classes=0)
-            path = Path(settings.weights) if settings.weights else _timm_weights(name)
-            _load_backbone(model, _read_weights(path, "dino.weights"), path)
+            model.load_state_dict(load_file(path), strict=False)  # a classifier is left out
         features = DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
     except HubError as error:
         raise ModelError(_no_weights("dino", name, error, profile)) from error
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"dino.model {name!r}: {error}") from error
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise ModelError(f"dino.model {name!r}: {_short(error)}") from error
     return features.to(device=device, dtype=precision).eval()
 
 
@@ -103,17 +135,12 @@ def load_clip(
     """
     name = settings.model
     try:
-        source, space, weights = _clip_source(settings)
-        quick_gelu = _is_quick_gelu(settings)
-        model = open_clip.create_model(
-            source, pretrained=weights, force_quick_gelu=quick_gelu, weights_only=True
-        )
-        tokenizer = open_clip.get_tokenizer(source)
+        model, tokenizer, space = _open_clip(settings)
         embedder = make_embedder(model, tokenizer, space, settings, device, precision)
     except HubError as error:
         raise ModelError(_no_weights("clip", name, error, profile)) from error
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        raise ModelError(f"clip.model {name!r}: {error}") from error
+    except (RuntimeError, ValueError, OSError, ImportError, SafetensorError) as error:
+        raise ModelError(f"clip.model {name!r}: {_short(error)}") from error
     return embedder
 
 
@@ -161,7 +188,7 @@ def load_language_model(
     except HubError as error:
         raise ModelError(_no_weights("captions", settings.model, error, profile)) from error
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        raise ModelError(f"captions.model {settings.model!r}: {error}") from error
+        raise ModelError(f"captions.model {settings.model!r}: {_short(error)}") from error
 
 
 def bundled_folder(name: str) -> Path:
@@ -192,115 +219,187 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def pull(settings: SegmenterSettings, download: bool = True) -> list[Path]:
+def clip_weights(settings: ClipSettings) -> Weights:
+    """Where the weights of the CLIP that the settings name are.
+
+    Raises:
+        ValueError: If there is no such CLIP, it can't be used, or has no weights.
+    """
+    if settings.model in BUNDLED:
+        return Weights("clip", path=bundled_folder(settings.model))
+    kind = find_clip(settings)
+    if not settings.weights and kind.repository.count("/") != 1:
+        raise ValueError(
+            f"clip.pretrained {kind.tag!r} has no safetensors on the hub; use clip.weights"
+        )
+
+    def check(path: Path) -> None:
+        check_clip_file(path, kind)
+
+    return Weights("clip", _local(settings.weights), kind.repository, CLIP_FILES, check)
+
+
+def dino_weights(settings: DinoSettings) -> Weights:
+    """Where the weights of the ViT that the settings name are.
+
+    Raises:
+        ValueError: If there is no such ViT, it can't be used, or has no weights.
+    """
+    name = settings.model
+    if name in BUNDLED:
+        return Weights("dino", path=bundled_folder(name))
+    shapes = find_dino(settings)
+    config = timm.get_pretrained_cfg(name)
+    repository = (config.hf_hub_id if config else "") or ""
+    if not settings.weights and not repository:
+        raise ValueError("timm has no weights of this name on the hub; use dino.weights")
+    repository += name if repository.endswith("/") else ""
+
+    def check(path: Path) -> None:
+        check_dino_file(path, shapes)
+
+    return Weights("dino", _local(settings.weights), repository, DINO_FILES, check)
+
+
+def find_weights(weights: Weights, download: bool = True) -> Path:
+    """The file of a model's weights, fetched into the local cache where it is missing.
+
+    Raises:
+        ValueError: If a given file is not there, or is not what it should be.
+        HubError: If there is none in the cache, and none can be downloaded.
+    """
+    if not weights.path:
+        return weights_file(weights.repository, weights.names, download, weights.check)
+    if weights.path.is_dir():  # a bundled model
+        return weights.path
+    if not weights.path.is_file():
+        raise ValueError(f"{weights.kind}.weights: there is no file {weights.path}")
+    if weights.path.suffix != ".safetensors":
+        raise ValueError(
+            f"{weights.kind}.weights: {weights.path} is not a .safetensors file; pickles are not "
+            "loaded, convert it"
+        )
+    try:
+        weights.check(weights.path)
+    except ValueError as error:
+        raise ValueError(f"{weights.kind}.weights: {weights.path} {error}") from None
+    return weights.path
+
+
+def all_weights(settings: SegmenterSettings) -> list[Weights]:
+    """Where the weights of all models are that the settings name.
+
+    Raises:
+        ModelError: If a model can't be used; nothing was fetched then.
+    """
+    found = []
+    for kind, find in (
+        ("dino", lambda: dino_weights(settings.dino)),
+        ("clip", lambda: clip_weights(settings.clip)),
+    ):
+        try:
+            found.append(find())
+        except ValueError as error:
+            model = getattr(settings, kind).model
+            raise ModelError(f"{kind}.model {model!r}: {_short(error)}") from error
+    if settings.labeling.method == "zerocap":
+        name = settings.captions.model
+        try:
+            files = language_model_files(name)
+        except ValueError as error:
+            raise ModelError(f"captions.model {name!r}: {error}") from error
+        found += [
+            Weights("captions", names=(file,), repository=name)
+            if isinstance(file, str)
+            else Weights("captions", file)
+            for file in files
+        ]
+    return found
+
+
+def pull(
+    settings: SegmenterSettings,
+    download: bool = True,
+    newest: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """Files of a profile's weights, fetched into the local cache where they are missing.
+
+    What the cache has is held against its checksums, and fetched again where it is damaged.
 
     Args:
         settings: Names the models.
-        download: Whether to fetch; otherwise what is not here is an error.
+        download: Whether to fetch; otherwise what is not here is an error, and checksums are not asked.
+        newest: Whether to go on to the newest revision of each model.
+        say: Takes lines on what is found and fetched.
 
     Raises:
         ModelError: If they can't be had.
     """
     files = []
-    for kind, section in (("dino", settings.dino), ("clip", settings.clip)):
+    for weights in all_weights(settings):
         try:
-            if section.model in BUNDLED:
-                files.append(bundled_folder(section.model))
-            elif section.weights:
-                files.append(Path(section.weights))
-            elif kind == "dino":
-                files.append(_timm_weights(section.model, download))
+            if weights.repository and not weights.path and download:
+                files.append(_pull_from_hub(weights, newest, say))
             else:
-                files.append(Path(_clip_source(settings.clip, download)[2] or ""))
-        except HubError as error:
-            raise ModelError(_no_weights(kind, section.model, error, settings.profile)) from error
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{kind}.model {section.model!r}: {error}") from error
-    if settings.labeling.method == "zerocap":
-        name = settings.captions.model
-        try:
-            files.append(find_language_model(name, download))
-        except HubError as error:
-            raise ModelError(_no_weights("captions", name, error, settings.profile)) from error
-        except ValueError as error:
-            raise ModelError(f"captions.model {name!r}: {error}") from error
+                files.append(find_weights(weights, download))
+                say(f"{files[-1]}: here")
+        except (HubError, ValueError) as error:
+            name = getattr(settings, weights.kind).model
+            if isinstance(error, HubError):
+                message = _no_weights(weights.kind, name, error, settings.profile)
+            else:
+                message = f"{weights.kind}.model {name!r}: {_short(error)}"
+            raise ModelError(message) from error
     return files
 
 
-def _clip_source(settings: ClipSettings, download: bool = True) -> tuple[str, str, str | None]:
-    """open_clip's model name, the name of the embedding space, and the weights file."""
-    if settings.model in BUNDLED:
-        return f"local-dir:{bundled_folder(settings.model)}", settings.model, None
-    if settings.weights:
-        path = Path(settings.weights)
-        _check_weights_file(path, "clip.weights")
-        return settings.model, f"{settings.model}/{path.stem}", str(path)
-    config = _pretrained_config(settings)
-    repository = str(config.get("hf_hub", "")).rstrip("/")
-    if repository.count("/") != 1:
-        raise ValueError(
-            f"clip.pretrained {settings.pretrained!r} has no safetensors on the hub; use clip.weights"
-        )
-    return (
-        settings.model,
-        f"{settings.model}/{settings.pretrained}",
-        str(weights_file(repository, CLIP_FILES, download)),
+def _pull_from_hub(weights: Weights, newest: bool, say: Callable[[str], None]) -> Path:
+    repository = weights.repository
+    path = None if newest else find_in_cache(repository, weights.names, weights.check)
+    if path and verify(path):
+        say(f"{path}: here, {path.stat().st_size / 1e6:,.1f} MB")
+        return path
+    file = find_file(repository, weights.names, newest)
+    say(
+        f"{repository}: {file.name}, {file.size / 1e6:,.1f} MB, revision {file.revision[:12]}, "
+        f"licence {licence(repository)}"
     )
+    path = fetch(file, weights.check)
+    say(str(path))
+    return path
 
 
-def _pretrained_config(settings: ClipSettings) -> dict[str, object]:
-    if settings.model not in open_clip.list_models():
-        raise ValueError("open_clip has no model of this name; see open_clip.list_models()")
-    config = open_clip.get_pretrained_cfg(settings.model, settings.pretrained)
-    if not config:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(settings.model))
-        raise ValueError(f"clip.pretrained {settings.pretrained!r} is not one of its tags: {tags}")
-    return dict(config)
+def _open_clip(
+    settings: ClipSettings,
+) -> tuple[torch.nn.Module, Callable[[list[str]], torch.Tensor], str]:
+    """A CLIP of open_clip, its tokenizer, and the name of its embedding space."""
+    name = settings.model
+    if name in BUNDLED:
+        source = f"local-dir:{bundled_folder(name)}"
+        model = open_clip.create_model(source, weights_only=True)
+        return model, open_clip.get_tokenizer(source), name
+    kind = find_clip(settings)
+    path = find_weights(clip_weights(settings))
+    model = open_clip.create_model(
+        name,
+        pretrained=str(path),
+        force_quick_gelu=kind.quick_gelu,
+        force_preprocess_cfg=kind.preprocessing,
+        weights_only=True,
+    )
+    space = f"{name}/{path.stem if settings.weights else kind.tag}"
+    return model, open_clip.get_tokenizer(name), space
 
 
-def _is_quick_gelu(settings: ClipSettings) -> bool:
-    """Whether the weights were trained with QuickGELU; a file is taken to be of the given tag."""
-    if settings.model in BUNDLED:
-        return False
-    config = open_clip.get_pretrained_cfg(settings.model, settings.pretrained) or {}
-    return bool(config.get("quick_gelu", False))
+def _local(weights: str) -> Path | None:
+    return Path(weights).expanduser() if weights else None
 
 
-def _timm_weights(name: str, download: bool = True) -> Path:
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
-        raise ValueError("timm has no weights of this name on the hub; use dino.weights")
-    repository = config.hf_hub_id + (name if config.hf_hub_id.endswith("/") else "")
-    return weights_file(repository, ("model.safetensors",), download)
-
-
-def _read_weights(path: Path, setting: str) -> dict[str, torch.Tensor]:
-    _check_weights_file(path, setting)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{setting}: {path} can't be read as safetensors ({error})") from None
-
-
-def _check_weights_file(path: Path, setting: str) -> None:
-    if not path.is_file():
-        raise ValueError(f"{setting}: there is no file {path}")
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"{setting}: {path} is not a .safetensors file; pickles are not loaded, convert it"
-        )
-
-
-def _load_backbone(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Loads all weights that the features need; a classifier head in the file is left out."""
-    result = model.load_state_dict(weights, strict=False)
-    extra = [key for key in result.unexpected_keys if not key.startswith(("head.", "fc_norm."))]
-    if result.missing_keys or extra:
-        raise ValueError(
-            f"{path} holds another model: {len(result.missing_keys)} weights are missing "
-            f"({', '.join(result.missing_keys[:3])}), {len(extra)} don't belong ({', '.join(extra[:3])})"
-        )
+def _short(error: Exception) -> str:
+    """At most three lines of an error; libraries list all that they miss."""
+    lines = [line[:600] for line in str(error).strip().splitlines()]
+    return "\n".join(lines[:3])
 
 
 def _no_weights(kind: str, name: str, error: HubError, profile: str) -> str:

@@ -19,9 +19,9 @@ FEW_SINGLE = 2048
 """Single vectors up to which SciPy is faster, from their distances; it knows no weights."""
 FEW = 384
 """Clusters that fit a CPU's cache as a matrix, which is faster from there on than looking at vectors."""
-PAIRS_ON_CPU = 1 << 22
+PAIRS_ON_CPU = 1 << 21
 """Pairs that are compared at once: about what its cache holds."""
-PAIRS_ON_GPU = 1 << 27
+PAIRS_ON_GPU = 1 << 26
 """Pairs that are compared at once: half a gigabyte of them."""
 
 Indices = NDArray[np.int64]
@@ -30,10 +30,12 @@ Indices = NDArray[np.int64]
 def ward(vectors: Tensor, weights: Tensor) -> NDArray[np.float64]:
     """Clusters vectors; equals Ward clustering of data in which vector i stands ``weights[i]`` times.
 
-    Memory grows linearly with the number of vectors.
+    Computed in float64: rounded to float32, distances that are almost equal change their order, and a
+    pair that merges too early or too late moves whole branches of the tree. Memory grows linearly with
+    the number of vectors.
 
     Args:
-        vectors: float32 or float64 (n, width).
+        vectors: (n, width), of any floating type.
         weights: (n,), positive, where the vectors are.
 
     Returns:
@@ -47,8 +49,10 @@ def ward(vectors: Tensor, weights: Tensor) -> NDArray[np.float64]:
             "features are not finite, as if float16 overflowed; try precision: bfloat16"
         )
     count = len(vectors)
+    # Apple's GPUs know no float64.
+    vectors = (vectors.cpu() if vectors.device.type == "mps" else vectors).double()
     if 1 < count <= FEW_SINGLE and (weights == 1).all():
-        return np.asarray(linkage(torch.pdist(vectors).double().cpu().numpy(), "ward"))
+        return np.asarray(linkage(torch.pdist(vectors).cpu().numpy(), "ward"))
     merges, names, vectors, weights = _join_equal(vectors, weights.to(vectors))
     if len(names) > 1:
         merges += _join_nearest(names, _fitting(_Means(vectors, weights)))
@@ -71,7 +75,7 @@ def _join_equal(
     if begins.all():
         return [], names, vectors, weights
     first = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-    total = weights.double().cpu().numpy()[order].cumsum()
+    total = weights.cpu().numpy()[order].cumsum()
     before = np.where(first > 0, total[first - 1], 0.0)
     merges = np.stack([order[first], order, np.zeros(len(order)), total - before], axis=1)[~begins]
     left = torch.from_numpy(order[begins]).to(vectors.device)
@@ -140,7 +144,7 @@ class _Means:
             distances /= inverse + inverse[part, None]
             distances.scatter_(1, part[:, None], torch.inf)
             smallest, nearest = distances.min(1)
-            found.append(torch.stack([smallest.double(), nearest.double()]))
+            found.append(torch.stack([smallest, nearest.double()]))
         smallest, nearest = torch.cat(found, dim=1).cpu()
         return nearest.long().numpy(), smallest.numpy()
 
@@ -152,7 +156,7 @@ class _Means:
         means = torch.lerp(self.means[into], self.means[other], share)
         self.means[into], self.masses[into] = means, masses
         self._squares[into] = means.square().sum(1)
-        return masses.double().cpu().numpy()
+        return masses.cpu().numpy()
 
     def keep(self, left: Indices) -> None:
         """Forgets all but these, which are numbered anew."""
@@ -168,9 +172,8 @@ class _Products:
     """As `_Means`, of few clusters: scalar products of their sums, so that joining them is adding."""
 
     def __init__(self, clusters: _Means) -> None:
-        self._masses = clusters.masses.double().cpu().numpy()
-        means = clusters.means.double()
-        self._products = (means @ means.T).cpu().numpy()
+        self._masses = clusters.masses.cpu().numpy()
+        self._products = (clusters.means @ clusters.means.T).cpu().numpy()
         self._products *= np.multiply.outer(self._masses, self._masses)
 
     def find_nearest(self, rows: Indices) -> tuple[Indices, NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""Messages of rclpy for the stream: made fast, and decoded with cv_bridge where that works."""
+"""Messages of rclpy: made fast, and decoded with cv_bridge where that works."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
+from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.streaming.images import check_image, decode
 
 RCLError = rclpy_implementation.RCLError
@@ -44,46 +45,7 @@ class RclpyMessages:
         return bytes([value])
 
 
-class RclpyPublisher:
-    """A `streaming.outputs.Publisher` of rclpy.
-
-    Args:
-        publisher: What `rclpy.node.Node.create_publisher` returns.
-        context: Of the node.
-    """
-
-    def __init__(self, publisher: Any, context: Any) -> None:
-        self._publisher = publisher
-        self._context = context
-        self._destroyed = False
-
-    def publish(self, message: Any) -> None:
-        """Sends a message."""
-        try:
-            self._publisher.publish(message)
-        except (RCLError, InvalidHandle):
-            if self._is_alive():
-                raise
-
-    def subscription_count(self) -> int:
-        """How many subscriptions are matched now; none during shutdown and once it is destroyed."""
-        try:
-            return int(self._publisher.get_subscription_count())
-        except (RCLError, InvalidHandle):
-            if self._is_alive():
-                raise
-            return 0
-
-    def destroy(self, node: Any) -> None:
-        """Takes the topic from the graph; what other threads still publish goes nowhere."""
-        self._destroyed = True
-        node.destroy_publisher(self._publisher)
-
-    def _is_alive(self) -> bool:
-        return self._context.ok() and not self._destroyed
-
-
-def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
+def bridged_decode() -> Callable[..., NDArray[np.uint8]]:
     """Decodes as `streaming.images.decode`, with cv_bridge where it can.
 
     16-bit and YUV images differ between versions of cv_bridge, and padded rows shift its picture.
@@ -91,11 +53,11 @@ def bridged_decode() -> Callable[[Any], NDArray[np.uint8]]:
     """
     bridge = importlib.import_module("cv_bridge").CvBridge()
 
-    def convert(message: Any) -> NDArray[np.uint8]:
+    def convert(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         channels = BRIDGED.get(getattr(message, "encoding", ""))
         if channels is None or message.step != message.width * channels:
-            return decode(message)
-        check_image(message)
+            return decode(message, max_pixels)
+        check_image(message, max_pixels)
         return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
 
     return convert

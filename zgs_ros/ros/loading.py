@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def _check_messages(settings: NodeSettings) -> None:
         )
 
 
-def choose_decode() -> Callable[[Any], NDArray[np.uint8]]:
+def choose_decode() -> Callable[..., NDArray[np.uint8]]:
     """The decoder of image messages: cv_bridge's where it works."""
     problem = find_bridge_problem()
     if problem:

@@ -18,6 +18,7 @@ from rclpy.utilities import remove_ros_args
 from zgs_ros.config import SettingsError
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.node import ZgsNode
+from zgs_ros.streaming.ending import END_SECONDS, end_within
 
 RCLError = rclpy_implementation.RCLError
 
@@ -76,6 +77,7 @@ def main(args: list[str] | None = None) -> int:
     finally:
         # A Ctrl-C in the terminal of `ros2 launch` arrives twice: from the terminal and from launch.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_within(END_SECONDS)
         node.free()
         node.destroy_node()
         rclpy.try_shutdown()

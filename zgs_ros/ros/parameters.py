@@ -17,6 +17,9 @@ from zgs_ros.config import (
     list_settings,
     make_settings,
 )
+from zgs_ros.streaming.interface import check_cameras
+
+DOUBLES = frozenset(s.path for s in list_settings(NodeSettings) if s.kind is float)
 
 OTHERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 """Beginnings of parameters that belong to rclpy."""
@@ -38,6 +41,7 @@ def declare_settings(node: Node) -> NodeSettings:
         if not name.startswith(OTHERS)
     }
     settings = make_settings(NodeSettings, given)
+    check_cameras(settings)
     for name in given:
         node.undeclare_parameter(name)
     values = flatten(settings)
@@ -78,6 +82,16 @@ def descriptor(setting: Setting) -> ParameterDescriptor:
     return result
 
 
+def kept_types(changes: Sequence[Parameter]) -> list[Parameter]:
+    """Changes with integers made doubles where a parameter is one: ``ros2 param set /zgs max_rate 5``."""
+    return [
+        Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
+        if change.name in DOUBLES and change.type_ == Parameter.Type.INTEGER
+        else change
+        for change in changes
+    ]
+
+
 def change_settings(
     settings: NodeSettings, changes: Sequence[Parameter], loaded: bool
 ) -> NodeSettings:
@@ -100,6 +114,7 @@ def change_settings(
         ):
             raise SettingsError(f"{path}: must be a number, got {value!r}")
     changed = make_settings(NodeSettings, {**values, **given})
+    check_cameras(changed)
     for path, value in flatten(changed).items():
         if value != values[path]:
             _check_time(known[path], value, loaded)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Protocol
+
+from zgs_ros.streaming.throttle import ThrottledLog
+
+logger = logging.getLogger(__name__)
 
 
 class Clock(Protocol):
@@ -27,10 +32,16 @@ class SimulatedClock:
 
     def __init__(self) -> None:
         self._now_ns = 0
+        self._log = ThrottledLog(logger)
 
     def offer(self, message: Any) -> None:
-        """Takes in a rosgraph_msgs/Clock."""
-        self._now_ns = int(message.clock.sec) * 1_000_000_000 + int(message.clock.nanosec)
+        """Takes in a rosgraph_msgs/Clock; one that tells no time is left out."""
+        sec, nanosec = int(message.clock.sec), int(message.clock.nanosec)
+        if 0 <= sec < 2**31 and 0 <= nanosec < 1_000_000_000:
+            self._now_ns = sec * 1_000_000_000 + nanosec
+        else:
+            text = f"/clock: {sec} s and {nanosec} ns are no time (allowed: 0 .. 2147483647 s, below 1 s)"
+            self._log.log(logging.WARNING, "time", text)
 
     def now_ns(self) -> int:
         """Nanoseconds, as last told."""

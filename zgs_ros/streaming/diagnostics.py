@@ -78,6 +78,9 @@ def assess(diagnosis: Diagnosis, thresholds: DiagnosticsSettings) -> tuple[int, 
     snapshot = diagnosis.snapshot
     silence, error = snapshot.seconds_since_frame, snapshot.seconds_since_error
     found = [(WARN, problem) for problem in diagnosis.problems]
+    if 0 < thresholds.stuck_error < snapshot.seconds_in_work:
+        seconds = f"{snapshot.seconds_in_work:.0f} s"
+        found.append((ERROR, f"stuck in {snapshot.work} for {seconds}"))
     if silence is None or silence > thresholds.silence_warn:
         found.append(_silence(silence, thresholds))
     elif diagnosis.wanted and snapshot.processed and snapshot.rate < thresholds.min_rate:

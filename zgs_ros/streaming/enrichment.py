@@ -14,10 +14,14 @@ from zgs_ros.config import NodeSettings
 from zgs_ros.geometry import PinholeCamera, locate
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
-from zgs_ros.streaming.depth import decode_depth, read_camera, stamp_ns
+from zgs_ros.streaming.depth import decode_depth, read_camera
+from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.stream import Result
 from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.tracking import Tracker
+
+USED, BAD = "used", "unusable depth or camera_info"
+"""What became of the depth of a result, beside what `zgs_ros.streaming.pairing.Missing` has."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,15 @@ class Enrichment:
         with self._lock:
             return {f"depth: {what}": str(count) for what, count in self._depths.items()}
 
+    def losses(self) -> list[str]:
+        """How many results have no places though depth is wanted, a line for each reason."""
+        with self._lock:
+            return [
+                f"images without positions: {count}, because: {what}"
+                for what, count in self._depths.items()
+                if what != USED
+            ]
+
     def _track(self, result: Result) -> Segmentation:
         settings = self.settings.tracking
         tracker = self._trackers.setdefault(result.camera, Tracker(settings))
@@ -70,24 +83,21 @@ class Enrichment:
     def _locate(self, result: Result) -> Segmentation:
         """Places the segments; without usable depth they come as they are."""
         assert result.depth is not None
-        message, info = result.depth.wait(), result.depth.info
-        if message is None or info is None:
-            missing = "depth image" if message is None else "camera_info"
+        if missing := result.depth.wait():
             slop = self.settings.depth.slop
-            self._count(
-                result.camera,
-                "missing",
-                f"no {missing} came for the latest image (slop {slop:g} s)",
-            )
+            text = f"the latest image has {missing.value} (depth.slop {slop:g} s)"
+            self._count(result.camera, missing.value, text)
             return result.segmentation
+        message, info = result.depth.message, result.depth.info
         try:
             camera = self._camera(result.camera, info)
-            placed = locate(result.segmentation, decode_depth(message), camera)
+            depth = decode_depth(message, self.settings.max_pixels)
+            placed = locate(result.segmentation, depth, camera)
         except ValueError as error:
-            self._count(result.camera, "bad", str(error))
+            self._count(result.camera, BAD, str(error))
             self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")
             return result.segmentation
-        self._count(result.camera, "used", "")
+        self._count(result.camera, USED, "")
         return placed
 
     def _camera(self, name: str, info: Any) -> PinholeCamera:

@@ -1,4 +1,4 @@
-"""What a node looks like from outside: its topics and services, for the reference and its checks."""
+"""What a node looks like from outside: all that its tables of topics and services come to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from zgs_ros.config import NodeSettings
-from zgs_ros.streaming.outputs import DETECTION_TOPICS, TOPICS
+from zgs_ros.config import NodeSettings, SettingsError
+from zgs_ros.streaming.inputs import INPUTS, input_topic
+from zgs_ros.streaming.outputs import OUTPUTS, output_topic
+from zgs_ros.streaming.port import QUEUED, RELIABLE, QosProfile
+from zgs_ros.streaming.services import SERVICES
 
 Direction = Literal["in", "out", "service"]
-
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 
 @dataclass(frozen=True)
@@ -21,28 +21,38 @@ class Endpoint:
 
     Attributes:
         name: As the node resolves it: ``~/x`` is its own, ``x`` its namespace's.
-        kind: Type, such as ``"sensor_msgs/msg/Image"``.
+        type_name: Such as ``"sensor_msgs/msg/Image"``.
         direction: Whether the node reads it, writes it, or answers it.
         meaning: What is in it, and when it comes.
+        qos: Of a topic; subscriptions to cameras follow their publishers instead.
     """
 
     name: str
-    kind: str
+    type_name: str
     direction: Direction
     meaning: str
+    qos: QosProfile = RELIABLE
 
 
-_OUTPUTS = {
-    "segments": "Everything that was seen in an image, with the image's header.",
-    "label_image": "mono16, the size of the input image: 0 = none, otherwise Segment.id. "
-    "While subscribed.",
-    "overlay": "rgb8: the image with segments tinted and named. Drawn while subscribed.",
-    "overlay_compressed": "The overlay as JPEG. Drawn while subscribed.",
-    "markers": "Boxes and labels in space, for RViz. With depth, while subscribed.",
-    "detections": "Boxes in pixels, labels with scores, track_id as id. With publish_detections, "
-    "while subscribed.",
-    "detections_3d": "Boxes in metres. With publish_detections and depth, while subscribed.",
-}
+DIAGNOSTICS = Endpoint(
+    "/diagnostics",
+    "diagnostic_msgs/msg/DiagnosticArray",
+    "out",
+    "How the node and its cameras are, once a second.",
+    QUEUED,
+)
+QUERY_REQUEST = Endpoint(
+    "~/query/request",
+    "zgs_ros/msg/Query",
+    "in",
+    "Asks for the segments that fit a text; as the service, where services don't reach.",
+    QUEUED,
+)
+QUERY_RESULT = Endpoint(
+    "~/query/result", "zgs_ros/msg/QueryResult", "out", "The answers, with the query.", QUEUED
+)
+NODE_TOPICS = (DIAGNOSTICS, QUERY_REQUEST, QUERY_RESULT)
+"""Topics that a node has once, whatever its cameras."""
 
 
 def camera_endpoints(camera: str, settings: NodeSettings) -> Iterator[Endpoint]:
@@ -52,67 +62,43 @@ def camera_endpoints(camera: str, settings: NodeSettings) -> Iterator[Endpoint]:
         camera: Its name, "" for the only one.
         settings: Of the node.
     """
-    prefix = f"{camera}/" if camera else ""
-    compressed = settings.image_transport == "compressed"
-    yield Endpoint(
-        f"{prefix}image{'/compressed' if compressed else ''}",
-        COMPRESSED if compressed else IMAGE,
-        "in",
-        "Colour images; of several that wait the newest is taken. With image_transport "
-        "'compressed' image/compressed is read instead, a CompressedImage.",
-    )
-    if settings.depth.enabled:
-        yield Endpoint(
-            f"{prefix}depth",
-            IMAGE,
-            "in",
-            "Depth registered to the image: 32FC1 in metres, or 16UC1 in millimetres. "
-            "With depth.enabled.",
-        )
-        yield Endpoint(
-            f"{prefix}camera_info",
-            "sensor_msgs/msg/CameraInfo",
-            "in",
-            "Calibration of the image. With depth.enabled.",
-        )
-    topics = {**TOPICS, **(DETECTION_TOPICS if settings.publish_detections else {})}
-    if not settings.depth.enabled:
-        topics.pop("detections_3d", None)
-    for name, (topic, kind) in topics.items():
-        yield Endpoint(f"~/{prefix}{topic}", kind, "out", _OUTPUTS[name])
+    for source in INPUTS:
+        if source.exists(settings):
+            topic = input_topic(camera, source) + source.ending(settings)
+            yield Endpoint(topic, source.type_name(settings), "in", source.meaning)
+    for row in OUTPUTS:
+        if row.exists(settings):
+            topic = output_topic(camera, row)
+            yield Endpoint(topic, row.type_name, "out", row.meaning, row.qos)
 
 
-NODE_ENDPOINTS = (
-    Endpoint(
-        "/diagnostics",
-        "diagnostic_msgs/msg/DiagnosticArray",
-        "out",
-        "How the node and its cameras are, once a second.",
-    ),
-    Endpoint(
-        "~/query/request",
-        "zgs_ros/msg/Query",
-        "in",
-        "Asks for the segments that fit a text; as the service, where services don't reach.",
-    ),
-    Endpoint("~/query/result", "zgs_ros/msg/QueryResult", "out", "The answers, with the query."),
-    Endpoint(
-        "~/query",
-        "zgs_ros/srv/QuerySegments",
-        "service",
-        "Ranks the segments of the latest result by similarity to a text.",
-    ),
-    Endpoint(
-        "~/segment_image",
-        "zgs_ros/srv/SegmentImage",
-        "service",
-        "Segments one image on demand, also while the stream is inactive.",
-    ),
-)
-"""What a node has once, whatever its cameras."""
+def node_endpoints() -> list[Endpoint]:
+    """What a node has once."""
+    services = [Endpoint(f"~/{s.name}", s.type_name, "service", s.meaning) for s in SERVICES]
+    return [*NODE_TOPICS, *services]
 
 
 def endpoints(settings: NodeSettings) -> list[Endpoint]:
     """All topics and services of a node with these settings."""
     cameras = [end for name in settings.cameras for end in camera_endpoints(name, settings)]
-    return [*cameras, *NODE_ENDPOINTS]
+    return [*cameras, *node_endpoints()]
+
+
+def reserved_names() -> set[str]:
+    """Topics and services of a node, which can't be names of cameras."""
+    own = [row.topic for row in OUTPUTS] + [service.name for service in SERVICES]
+    own += [end.name[2:] for end in NODE_TOPICS if end.name.startswith("~/")]
+    return {name.split("/")[0] for name in own}
+
+
+def check_cameras(settings: NodeSettings) -> None:
+    """Makes sure that topics of cameras are not those of the node.
+
+    Raises:
+        SettingsError: If a camera is called like one of them.
+    """
+    for name in settings.cameras:
+        if name in reserved_names():
+            raise SettingsError(
+                f"cameras: {name!r} is a topic of the node itself; choose another name"
+            )

@@ -130,6 +130,11 @@ def header(factory: MessageFactory, stamp_ns: int, frame_id: str = "") -> Any:
     return factory.create("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
 
+def stamp_ns(header: Any) -> int:
+    """The stamp of a std_msgs/Header in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
 def duration(factory: MessageFactory, seconds: float) -> Any:
     """A builtin_interfaces/Duration."""
     whole, nanoseconds = divmod(round(seconds * 1e9), 1_000_000_000)

@@ -1,155 +1,260 @@
-"""What a node publishes, and when: both front ends only create the publishers."""
+"""What a node publishes of each camera's results: one table, which all else follows from.
+
+To add an output, add a row to `OUTPUTS` and the function that makes its message.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.detections import detection2d_array, detection3d_array
-from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
+from zgs_ros.streaming.port import RELIABLE, Port, Publisher, QosProfile
 from zgs_ros.streaming.stream import Result
 
 
-class Publisher(Protocol):
-    """A topic to write to."""
-
-    def publish(self, message: Any) -> None:
-        """Sends a message; must not wait for slow subscribers."""
-        ...
-
-    def subscription_count(self) -> int:
-        """How many subscriptions are matched now."""
-        ...
-
-
 @dataclass(frozen=True)
-class Publishers:
-    """The topics of a camera's results, see `TOPICS`."""
+class Showing:
+    """A result on its way into messages; what several of them need is made once.
 
-    segments: Publisher
-    label_image: Publisher
-    overlay: Publisher
-    overlay_compressed: Publisher
-    markers: Publisher
-    detections: Publisher | None = None
-    detections_3d: Publisher | None = None
-
-    def subscription_count(self) -> int:
-        """How many subscriptions are matched now, on all of them."""
-        topics = (getattr(self, name) for name in (*TOPICS, *DETECTION_TOPICS))
-        return sum(topic.subscription_count() for topic in topics if topic)
-
-
-TOPICS = {
-    "segments": ("segments", "zgs_ros/msg/SegmentArray"),
-    "label_image": ("label_image", "sensor_msgs/msg/Image"),
-    "overlay": ("overlay", "sensor_msgs/msg/Image"),
-    "overlay_compressed": ("overlay/compressed", "sensor_msgs/msg/CompressedImage"),
-    "markers": ("markers", "visualization_msgs/msg/MarkerArray"),
-}
-"""Topic and type of each publisher, by its name in `Publishers`."""
-
-
-DETECTION_TOPICS = {
-    "detections": ("detections", "vision_msgs/msg/Detection2DArray"),
-    "detections_3d": ("detections_3d", "vision_msgs/msg/Detection3DArray"),
-}
-"""Likewise, of those that there are with `NodeSettings.publish_detections`; the second with depth."""
-
-
-def make_publishers(
-    camera: str, create: Callable[[str, str], Publisher], settings: NodeSettings
-) -> Publishers:
-    """The publishers of a camera's results.
-
-    Args:
-        camera: Its name, "" for the only one: ``~/segments``, or ``~/front/segments``.
-        create: Makes one of a topic's name and type.
-        settings: Tell which are wanted.
+    Attributes:
+        factory: Makes the messages.
+        result: What was seen.
+        settings: Of the node.
     """
-    prefix = f"~/{camera}" if camera else "~"
-    topics = dict(TOPICS)
-    if settings.publish_detections:
-        topics.update(DETECTION_TOPICS)
-        if not settings.depth.enabled:
-            del topics["detections_3d"]
-    return Publishers(
-        **{name: create(f"{prefix}/{topic}", kind) for name, (topic, kind) in topics.items()}
+
+    factory: MessageFactory
+    result: Result
+    settings: NodeSettings
+
+    @cached_property
+    def overlay(self) -> NDArray[np.uint8]:
+        """uint8 RGB (height, width, 3): the image with its segments tinted and named."""
+        result = self.result
+        return draw_overlay(result.image, result.segmentation, self.settings.overlay_opacity)
+
+
+def segments(showing: Showing) -> Any:
+    """A zgs_ros/SegmentArray."""
+    result, embeddings = showing.result, showing.settings.publish_embeddings
+    return messages.segment_array(
+        showing.factory, result.header, result.segmentation, result.processing_time, embeddings
     )
 
 
+def label_image(showing: Showing) -> Any:
+    """A mono16 sensor_msgs/Image."""
+    result = showing.result
+    return messages.label_image(showing.factory, result.header, result.segmentation)
+
+
+def overlay(showing: Showing) -> Any:
+    """An rgb8 sensor_msgs/Image."""
+    return messages.rgb_image(showing.factory, showing.result.header, showing.overlay)
+
+
+def overlay_compressed(showing: Showing) -> Any:
+    """A sensor_msgs/CompressedImage."""
+    quality = showing.settings.jpeg_quality
+    return messages.jpeg_image(showing.factory, showing.result.header, showing.overlay, quality)
+
+
+def markers(showing: Showing) -> Any:
+    """A visualization_msgs/MarkerArray, None without depth."""
+    result = showing.result
+    if result.depth is None:
+        return None
+    return marker_array(showing.factory, result.header, result.segmentation)
+
+
+def detections(showing: Showing) -> Any:
+    """A vision_msgs/Detection2DArray."""
+    return detection2d_array(showing.factory, showing.result.header, showing.result.segmentation)
+
+
+def detections_3d(showing: Showing) -> Any:
+    """A vision_msgs/Detection3DArray."""
+    return detection3d_array(showing.factory, showing.result.header, showing.result.segmentation)
+
+
+def _always(settings: NodeSettings) -> bool:
+    return True
+
+
+def _never(settings: NodeSettings) -> bool:
+    return False
+
+
+def _with_depth(settings: NodeSettings) -> bool:
+    return settings.depth.enabled
+
+
+def _with_detections(settings: NodeSettings) -> bool:
+    return settings.publish_detections
+
+
+def _with_detections_3d(settings: NodeSettings) -> bool:
+    return settings.publish_detections and settings.depth.enabled
+
+
+@dataclass(frozen=True)
+class Output:
+    """A topic of a camera's results.
+
+    Attributes:
+        topic: Its name: ``~/TOPIC``, of a camera with a name ``~/NAME/TOPIC``.
+        type_name: Of its messages.
+        make: A result to a message, None where there is nothing to send.
+        meaning: What is in it, and when it comes; for the reference.
+        exists: Whether a node with these settings has it.
+        recorded: Whether a bag is written with it where nothing else is asked for.
+        qos: Of its publisher.
+    """
+
+    topic: str
+    type_name: str
+    make: Callable[[Showing], Any]
+    meaning: str
+    exists: Callable[[NodeSettings], bool] = _always
+    recorded: Callable[[NodeSettings], bool] = _never
+    qos: QosProfile = RELIABLE
+
+
+OUTPUTS = (
+    Output(
+        "segments",
+        "zgs_ros/msg/SegmentArray",
+        segments,
+        "Everything that was seen in an image, with the image's header.",
+        recorded=_always,
+    ),
+    Output(
+        "label_image",
+        "sensor_msgs/msg/Image",
+        label_image,
+        "mono16, the size of the input image: 0 = none, otherwise Segment.id. While subscribed.",
+    ),
+    Output(
+        "overlay",
+        "sensor_msgs/msg/Image",
+        overlay,
+        "rgb8: the image with segments tinted and named. Drawn while subscribed.",
+    ),
+    Output(
+        "overlay/compressed",
+        "sensor_msgs/msg/CompressedImage",
+        overlay_compressed,
+        "The overlay as JPEG. Drawn while subscribed.",
+        recorded=_always,
+    ),
+    Output(
+        "markers",
+        "visualization_msgs/msg/MarkerArray",
+        markers,
+        "Boxes and labels in space, for RViz. With depth, while subscribed.",
+        recorded=_with_depth,
+    ),
+    Output(
+        "detections",
+        "vision_msgs/msg/Detection2DArray",
+        detections,
+        "Boxes in pixels, labels with scores, track_id as id. With publish_detections, "
+        "while subscribed.",
+        exists=_with_detections,
+        recorded=_with_detections,
+    ),
+    Output(
+        "detections_3d",
+        "vision_msgs/msg/Detection3DArray",
+        detections_3d,
+        "Boxes in metres. With publish_detections and depth, while subscribed.",
+        exists=_with_detections_3d,
+        recorded=_with_detections_3d,
+    ),
+)
+"""All of them. Nothing is made for nobody."""
+
+OUTPUT_NAMES = tuple(row.topic for row in OUTPUTS)
+
+
+def recorded_outputs(settings: NodeSettings) -> tuple[str, ...]:
+    """Topics that a bag is written with where nothing else is asked for."""
+    return tuple(row.topic for row in OUTPUTS if row.recorded(settings))
+
+
+Publishers = Mapping[str, Publisher]
+"""A camera's publishers, by `Output.topic`."""
+
+
 class Outputs:
-    """Turns results into messages for those who listen; nothing is made for nobody.
+    """Turns results into messages for those who listen.
 
     Args:
         factory: Makes the messages.
         cameras: Where each camera's go, by its name.
-        diagnostics: Where the node's state goes.
-        settings: Embeddings, opacity, JPEG quality and thresholds; replace `settings` to change them.
+        settings: Embeddings, opacity and JPEG quality; replace `settings` to change them.
     """
 
     def __init__(
-        self,
-        factory: MessageFactory,
-        cameras: Mapping[str, Publishers],
-        diagnostics: Publisher,
-        settings: NodeSettings,
+        self, factory: MessageFactory, cameras: Mapping[str, Publishers], settings: NodeSettings
     ) -> None:
         self.settings = settings
         self._factory = factory
         self._cameras = cameras
-        self._diagnostics = diagnostics
 
     def wanted(self, camera: str | None = None) -> bool:
         """Whether anybody listens to results of a camera, or of any; diagnostics don't count."""
-        cameras = self._cameras.values() if camera is None else [self._cameras[camera]]
-        return any(publishers.subscription_count() for publishers in cameras)
+        cameras: Collection[Publishers] = (
+            self._cameras.values() if camera is None else [self._cameras[camera]]
+        )
+        return any(
+            publisher.subscription_count()
+            for publishers in cameras
+            for publisher in publishers.values()
+        )
 
     def publish(self, result: Result) -> None:
         """Publishes a result on every topic that somebody listens to, with the input's header."""
-        to, factory, settings = self._cameras[result.camera], self._factory, self.settings
-        header, segmentation = result.header, result.segmentation
-        if to.segments.subscription_count():
-            to.segments.publish(
-                messages.segment_array(
-                    factory,
-                    header,
-                    segmentation,
-                    result.processing_time,
-                    settings.publish_embeddings,
-                )
-            )
-        if to.label_image.subscription_count():
-            to.label_image.publish(messages.label_image(factory, header, segmentation))
-        if result.depth and to.markers.subscription_count():
-            to.markers.publish(marker_array(factory, header, segmentation))
-        if to.detections and to.detections.subscription_count():
-            to.detections.publish(detection2d_array(factory, header, segmentation))
-        if to.detections_3d and to.detections_3d.subscription_count():
-            to.detections_3d.publish(detection3d_array(factory, header, segmentation))
-        raw, compressed = (
-            to.overlay.subscription_count(),
-            to.overlay_compressed.subscription_count(),
-        )
-        if not raw and not compressed:
-            return
-        overlay = draw_overlay(result.image, segmentation, settings.overlay_opacity)
-        if raw:
-            to.overlay.publish(messages.rgb_image(factory, header, overlay))
-        if compressed:
-            to.overlay_compressed.publish(
-                messages.jpeg_image(factory, header, overlay, settings.jpeg_quality)
-            )
+        showing = Showing(self._factory, result, self.settings)
+        publishers = self._cameras[result.camera]
+        for row in OUTPUTS:
+            publisher = publishers.get(row.topic)
+            if publisher is None or not publisher.subscription_count():
+                continue
+            message = row.make(showing)
+            if message is not None:
+                publisher.publish(message)
 
-    def publish_diagnostics(self, stamp_ns: int, name: str, diagnosis: Diagnosis) -> None:
-        """Publishes the state of the node; see `diagnostics.diagnostic_array`."""
-        thresholds = self.settings.diagnostics
-        self._diagnostics.publish(
-            diagnostic_array(self._factory, stamp_ns, name, diagnosis, thresholds)
-        )
+    def close(self) -> None:
+        """Takes the topics from the graph."""
+        for publishers in self._cameras.values():
+            for publisher in publishers.values():
+                publisher.close()
+
+
+def open_outputs(port: Port, settings: NodeSettings) -> Outputs:
+    """The outputs of a node, for all of its cameras."""
+    cameras = {
+        camera: {
+            row.topic: port.create_publisher(output_topic(camera, row), row.type_name, row.qos)
+            for row in OUTPUTS
+            if row.exists(settings)
+        }
+        for camera in settings.cameras
+    }
+    return Outputs(port.factory, cameras, settings)
+
+
+def output_topic(camera: str, row: Output) -> str:
+    """Topic of a camera's output: ``~/segments``, or ``~/front/segments``."""
+    return "/".join(filter(None, ("~", camera, row.topic)))

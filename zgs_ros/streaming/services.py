@@ -1,23 +1,26 @@
-"""What a node answers on demand; both front ends only create the services."""
+"""What a node answers on demand: a table of services, and the queries that come by topic."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.segmentation import Label, Segment, Segmentation
+from zgs_ros.segmentation import ImageSegmenter, Label, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.images import BadImage, decode_image
 from zgs_ros.streaming.messages import MessageFactory
-from zgs_ros.streaming.outputs import Publisher
 from zgs_ros.streaming.stream import Result, SegmentationStream
+from zgs_ros.texts import bounded, quoted
+
+MAX_TEXT = 500
+"""Longest text of a query, in characters; CLIP sees some 70 words of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +29,6 @@ T = TypeVar("T")
 
 class ServiceError(ValueError):
     """A request that can't be answered; the text says why and what to do."""
-
-
-class TextSegmenter(Protocol):
-    """The part of the segmenter that the services need."""
-
-    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> Sequence[Segmentation]:
-        """Segments RGB images (height, width, 3)."""
-        ...
-
-    def embed_text(self, text: str) -> NDArray[np.float32]:
-        """float32 (dimensions,), unit norm."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +57,7 @@ class Services:
 
     def __init__(
         self,
-        segmenter: TextSegmenter,
+        segmenter: ImageSegmenter,
         factory: MessageFactory,
         decode: Callable[[Any], NDArray[np.uint8]] = decode_image,
     ) -> None:
@@ -99,8 +90,10 @@ class Services:
             camera: Whose result; "" for the one with the best segment.
 
         Raises:
-            ServiceError: If the text is empty, or there is no result yet.
+            ServiceError: If the text is empty or long, or there is no result yet.
         """
+        if len(text) > MAX_TEXT:
+            raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
         if not text.strip():
             raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
         if not self._latest:
@@ -110,7 +103,7 @@ class Services:
             )
         if camera and camera not in self._latest:
             raise ServiceError(
-                f"there is no result of a camera {camera!r} (there are: {', '.join(self._latest)})"
+                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
             )
         wanted = self._segmenter.embed_text(text)
         ranked = {
@@ -146,7 +139,7 @@ class Services:
         try:
             found = self.query(query.text, query.max_results, query.camera)
         except ServiceError as error:
-            return self.refuse(query, str(error))
+            return refusal(self._factory, query, str(error))
         return create(
             "zgs_ros/msg/QueryResult",
             query=query,
@@ -157,45 +150,39 @@ class Services:
             segments=found.segments,
         )
 
-    def refuse(self, query: Any, reason: str) -> Any:
-        """zgs_ros/QueryResult that says why there is none."""
-        return self._factory.create(
-            "zgs_ros/msg/QueryResult",
-            query=query,
-            success=False,
-            message=reason,
-            camera=query.camera,
-            header=messages.header(self._factory, 0),
-            segments=[],
-        )
 
+@dataclass(frozen=True)
+class Service:
+    """A service of a node.
 
-class QueryTopic:
-    """Answers queries that come as messages; the instance is the callback of their subscription.
-
-    Args:
-        stream: Whose thread the answers are made on.
-        services: Makes them.
-        publisher: Of zgs_ros/QueryResult; must not be used elsewhere.
+    Attributes:
+        name: Below the node's own name.
+        type_name: Such as ``"zgs_ros/srv/QuerySegments"``; responses have ``success`` and ``message``.
+        respond: Fields of a response to a request, on the stream's thread.
+        meaning: What it does; for the reference.
     """
 
-    def __init__(
-        self, stream: SegmentationStream, services: Services, publisher: Publisher
-    ) -> None:
-        self._stream = stream
-        self._services = services
-        self._publisher = publisher
+    name: str
+    type_name: str
+    respond: Callable[[Services, Any], dict[str, Any]]
+    meaning: str
 
-    def __call__(self, query: Any) -> None:
-        """Has a zgs_ros/Query answered; does not wait for it."""
-        work = submit(self._stream, lambda: self._services.answer(query))
-        work.add_done_callback(lambda done: self._publish(query, done))
 
-    def _publish(self, query: Any, done: Future[Any]) -> None:
-        try:
-            self._publisher.publish(outcome(done))
-        except ServiceError as error:
-            self._publisher.publish(self._services.refuse(query, str(error)))
+SERVICES = (
+    Service(
+        "query",
+        "zgs_ros/srv/QuerySegments",
+        Services.respond_to_query,
+        "Ranks the segments of the latest result by similarity to a text.",
+    ),
+    Service(
+        "segment_image",
+        "zgs_ros/srv/SegmentImage",
+        Services.respond_to_image,
+        "Segments one image on demand, also while the stream is inactive.",
+    ),
+)
+"""All of them."""
 
 
 def submit(stream: SegmentationStream, function: Callable[[], T]) -> Future[T]:
@@ -225,6 +212,26 @@ def outcome(done: Future[T]) -> T:
     except Exception as error:
         logger.exception("a request failed:")
         raise ServiceError(f"failed: {error}") from error
+
+
+def refusal(factory: MessageFactory, query: Any, reason: str) -> Any:
+    """zgs_ros/QueryResult that says why there is none; of long texts it repeats the beginning."""
+    if max(len(query.text), len(query.camera)) > MAX_TEXT:
+        query = factory.create(
+            "zgs_ros/msg/Query",
+            text=bounded(query.text, MAX_TEXT),
+            max_results=query.max_results,
+            camera=bounded(query.camera, MAX_TEXT),
+        )
+    return factory.create(
+        "zgs_ros/msg/QueryResult",
+        query=query,
+        success=False,
+        message=reason,
+        camera=query.camera,
+        header=messages.header(factory, 0),
+        segments=[],
+    )
 
 
 def _ranked(segmentation: Segmentation, wanted: NDArray[np.float32]) -> list[Segment]:

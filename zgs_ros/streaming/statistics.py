@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -85,6 +86,8 @@ class Snapshot:
         seconds_since_frame: Age of the latest frame, None if none came yet.
         seconds_since_error: Age of the latest rejection, None if there was none.
         seconds_since_result: Age of the latest result, None if there was none.
+        work: What the stream is busy with, "" if nothing.
+        seconds_in_work: For how long it has been.
         cameras: By name, those that sent a frame.
     """
 
@@ -101,6 +104,8 @@ class Snapshot:
     seconds_since_frame: float | None = None
     seconds_since_error: float | None = None
     seconds_since_result: float | None = None
+    work: str = ""
+    seconds_in_work: float = 0.0
     cameras: Mapping[str, CameraSnapshot] = field(default_factory=dict)
 
     @property
@@ -139,6 +144,16 @@ class Statistics:
         self._last_error = ""
         self._last_frame: float | None = None
         self._last_rejection: float | None = None
+        self._work: tuple[str, float] = ("", 0.0)
+
+    @contextmanager
+    def working(self, work: str) -> Iterator[None]:
+        """Tells what the stream is busy with in the block, so that one sees where it is stuck."""
+        self._work = (work, time.monotonic())
+        try:
+            yield
+        finally:
+            self._work = ("", 0.0)
 
     def receive(self, camera: str) -> None:
         """Counts a camera's frame that came in."""
@@ -194,6 +209,7 @@ class Statistics:
             now = time.monotonic()
             left = self._received - self._processed
             left -= sum(self._dropped.values()) + sum(self._rejected.values())
+            work, began = self._work
             return Snapshot(
                 received=self._received,
                 processed=self._processed,
@@ -210,6 +226,8 @@ class Statistics:
                 if self._last_rejection is None
                 else now - self._last_rejection,
                 seconds_since_result=_age(self._results, now),
+                work=work,
+                seconds_in_work=now - began if work else 0.0,
                 cameras={name: _snapshot(mine, now) for name, mine in self._cameras.items()},
             )
 

@@ -6,18 +6,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.segmentation import Segmentation
+from zgs_ros.segmentation import ImageSegmenter, Segmentation
 from zgs_ros.streaming.clock import Clock, SystemClock
-from zgs_ros.streaming.depth import DepthTicket, stamp_ns
 from zgs_ros.streaming.images import BadImage, decode
+from zgs_ros.streaming.messages import stamp_ns
+from zgs_ros.streaming.pairing import DepthTicket
 from zgs_ros.streaming.statistics import Dropped, Rejected, Statistics
 from zgs_ros.streaming.throttle import ThrottledLog
 
@@ -35,14 +36,6 @@ MAX_LATENCY = 3600.0
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-class BatchSegmenter(Protocol):
-    """The part of the segmenter that the stream needs."""
-
-    def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> Sequence[Segmentation]:
-        """Segments RGB images (height, width, 3), which may be read-only."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ class SegmentationStream:
 
     def __init__(
         self,
-        segmenter: BatchSegmenter,
+        segmenter: ImageSegmenter,
         publish: Callable[[Result], None],
         *,
         wanted: Callable[[str], bool] = lambda camera: True,
@@ -135,6 +128,7 @@ class SegmentationStream:
         self._lifecycle = threading.Lock()
         self._thread: threading.Thread | None = None
         self._last_start: int | None = None
+        self._answered = False  # whether the latest turn went to a call
 
     @property
     def running(self) -> bool:
@@ -178,7 +172,9 @@ class SegmentationStream:
             self._changed.notify()
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Runs a function on the stream's thread, which owns the models, before the next frame.
+        """Runs a function on the stream's thread, which owns the models, between two frames.
+
+        Frames that are due and calls that wait take turns.
 
         Raises:
             RuntimeError: If the stream does not run, or many calls wait already.
@@ -225,12 +221,15 @@ class SegmentationStream:
                     self._changed.wait(pause)
                 if not self.running:
                     return
-                call = self._calls.popleft() if self._calls else None
+                frames_turn = self._answered and self._pause() == 0
+                call = self._calls.popleft() if self._calls and not frames_turn else None
                 frames = [] if call else list(self._slots.values())
                 if not call:
                     self._slots.clear()
+                self._answered = call is not None
             if call:
-                _answer(*call)
+                with self.statistics.working("answering a request"):
+                    _answer(*call)
             else:
                 self._take(frames)
 
@@ -277,7 +276,8 @@ class SegmentationStream:
     def _decoded(self, frame: _Frame) -> bool:
         began = time.perf_counter()
         try:
-            frame.image = self._decode(frame.message)
+            with self.statistics.working("decoding"):
+                frame.image = self._decode(frame.message)
         except BadImage as error:
             self._reject(frame, Rejected.BAD_IMAGE, error)
             return False
@@ -291,9 +291,9 @@ class SegmentationStream:
         if not frames:
             return []
         try:
-            return list(
-                zip(frames, self._segmenter.segment_batch([f.image for f in frames]), strict=True)
-            )
+            with self.statistics.working("segmenting"):
+                seen = self._segmenter.segment_batch([frame.image for frame in frames])
+            return list(zip(frames, seen, strict=True))
         except Exception as error:
             if len(frames) == 1:
                 self._reject(frames[0], Rejected.INFERENCE, error, exc_info=True)
@@ -304,7 +304,8 @@ class SegmentationStream:
     def _enriched(self, frame: _Frame, segmentation: Segmentation) -> Result | None:
         try:
             seen = Result(frame.camera, frame.header, frame.image, segmentation, 0.0, frame.depth)
-            return self._enrich(seen)
+            with self.statistics.working("tracking and placing"):
+                return self._enrich(seen)
         except Exception as error:
             self._reject(frame, Rejected.INFERENCE, error, exc_info=True)
             return None
@@ -312,7 +313,8 @@ class SegmentationStream:
     def _deliver(self, frame: _Frame, result: Result) -> None:
         began = time.perf_counter()
         try:
-            self._publish(result)
+            with self.statistics.working("publishing"):
+                self._publish(result)
         except Exception as error:
             self._reject(frame, Rejected.PUBLISH, error, exc_info=True)
             return

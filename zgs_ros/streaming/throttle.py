@@ -6,8 +6,14 @@ import logging
 import threading
 import time
 
+from zgs_ros.texts import bounded
+
 LOG_PERIOD = 5.0
 """Seconds between two lines of the same kind."""
+
+
+MAX_LINE = 2000
+"""Characters of a line that are logged."""
 
 
 class ThrottledLog:
@@ -36,5 +42,6 @@ class ThrottledLog:
                 return
             self._last[kind] = now
             left_out = self._left_out.pop(kind, 0)
+        text = bounded(text, MAX_LINE)
         more = f" ({left_out} more since the last such line)" if left_out else ""
         self._logger.log(level, "%s%s", text, more, exc_info=exc_info)

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, Publisher
+from zgs_ros.dds.node import Node
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.port import Port, Publisher, QosProfile
 from zgs_ros.tools.sources import Picture, SourceOptions, open_source
 
 LOOK_SECONDS = 5.0
 JPEG_QUALITY = 90
+
+QOS = QosProfile(reliable=False, depth=5)
+"""As drivers of cameras publish (``rclcpp::SensorDataQoS``)."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,34 +58,35 @@ class CameraOptions:
             raise ValueError(f"transport {self.transport!r} must be raw or compressed")
 
 
-class Camera:
+class CameraPublishers:
     """The publishers of one camera.
 
     Args:
-        node: Node that the camera belongs to.
+        port: Of the node that the camera belongs to.
         options: How it appears.
     """
 
-    def __init__(self, node: Node, options: CameraOptions) -> None:
-        self._node = node
+    def __init__(self, port: Port, options: CameraOptions) -> None:
+        self._port = port
         self._options = options
         compressed = options.transport == "compressed"
-        topic = node.resolve(options.topic)
-        self.images: Publisher = node.create_publisher(
+        topic = port.resolve(options.topic)
+        self.images: Publisher = port.create_publisher(
             f"{topic}/compressed" if compressed else topic,
             f"sensor_msgs/msg/{'CompressedImage' if compressed else 'Image'}",
+            QOS,
         )
         base = topic.rsplit("/", 1)[0]
-        self._info = node.create_publisher(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo")
+        self._info = port.create_publisher(f"{base}/camera_info", "sensor_msgs/msg/CameraInfo", QOS)
         self._depth = (
-            node.create_publisher(f"{base}/depth/image_raw", "sensor_msgs/msg/Image")
+            port.create_publisher(f"{base}/depth/image_raw", "sensor_msgs/msg/Image", QOS)
             if options.reading.depth
             else None
         )
 
     def publish(self, picture: Picture, stamp_ns: int) -> None:
         """Publishes a picture with everything that belongs to it, under one header."""
-        types = self._node.types
+        types = self._port.factory
         header = messages.header(types, stamp_ns, self._options.frame_id)
         if self._depth and picture.depth is not None:
             self._depth.publish(messages.depth_image(types, header, picture.depth))
@@ -94,7 +99,7 @@ class Camera:
 
     def _camera_info(self, header: Any, picture: Picture) -> Any:
         height, width = picture.rgb.shape[:2]
-        create = self._node.types.create
+        create = self._port.factory.create
         # A zero matrix says "not calibrated", as in ROS.
         matrix = np.zeros((3, 3)) if picture.intrinsics is None else picture.intrinsics
         return create(
@@ -130,11 +135,11 @@ def run(options: CameraOptions) -> None:
     """
     pictures = open_source(options.source, options.reading)
     with Node(options.name, network=options.network, distro=options.distro) as node:
-        camera = Camera(node, options)
+        camera = CameraPublishers(node, options)
         logger.info(
             "%s -> %s at %g Hz on domain %d",
             options.source,
-            camera.images.topic,
+            node.resolve(options.topic),
             options.rate,
             options.network.domain,
         )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
 from zgs_ros.streaming.messages import parse_segment_array
+from zgs_ros.streaming.stream import MAX_LATENCY
+from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.texts import printable
 from zgs_ros.tools.recording import Frame
+
+logger = logging.getLogger(__name__)
 
 UNPAIRED_LIMIT = 8
 """Results and overlays of different images that wait for their other half."""
@@ -84,6 +90,7 @@ class FramePairs:
 
     def __init__(self, overlays: bool) -> None:
         self._paired = overlays
+        self._log = ThrottledLog(logger)
         self._results: dict[tuple[int, int], Frame] = {}
         self._overlays: dict[tuple[int, int], bytes] = {}
 
@@ -92,12 +99,14 @@ class FramePairs:
         self._overlays[_key(message)] = bytes(message.data)
 
     def add_result(self, message: Any, arrival_ns: int) -> None:
-        """Takes in a zgs_ros/SegmentArray and when it came.
-
-        Raises:
-            ValueError: If it is not a valid one.
-        """
-        self._results[_key(message)] = _frame(message, arrival_ns)
+        """Takes in a zgs_ros/SegmentArray and when it came; one that is not valid is left out."""
+        try:
+            frame = _frame(message, arrival_ns)
+        except Exception as error:  # whatever it is in what comes from outside
+            reason = printable(str(error) or type(error).__name__)
+            self._log.log(logging.WARNING, "result", f"a result is left out: {reason}")
+        else:
+            self._results[_key(message)] = frame
 
     def take(self) -> list[Frame]:
         """The frames that are whole by now, oldest first; halves that wait for long are lost."""
@@ -148,11 +157,13 @@ def _key(message: Any) -> tuple[int, int]:
 
 def _frame(message: Any, arrival_ns: int) -> Frame:
     sec, nanosec = _key(message)
+    stamp_ns = sec * 10**9 + nanosec
+    latency = (arrival_ns - stamp_ns) * 1e-9
     took = message.processing_time
     return Frame(
         number=0,
         header=message.header,
         segmentation=parse_segment_array(message),
         processing_time=took.sec + took.nanosec * 1e-9,
-        latency=(arrival_ns - sec * 10**9 - nanosec) * 1e-9,
+        latency=latency if stamp_ns and 0 <= latency < MAX_LATENCY else None,
     )

@@ -30,7 +30,7 @@ class Frame:
         header: Of the input image.
         segmentation: What was seen.
         processing_time: Seconds that the node worked on it.
-        latency: Seconds from the image's stamp to the arrival here.
+        latency: Seconds from the image's stamp to the arrival here; None for a stamp of another clock.
         overlay: JPEG file content, None where no overlay is recorded.
     """
 
@@ -38,7 +38,7 @@ class Frame:
     header: Any
     segmentation: Segmentation
     processing_time: float
-    latency: float
+    latency: float | None
     overlay: bytes | None = None
 
     def to_dict(self, overlay: str | None) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Frame:
             "frame": self.number,
             "stamp": {"sec": stamp.sec, "nanosec": stamp.nanosec},
             "frame_id": self.header.frame_id,
-            "latency": round(self.latency, 4),
+            "latency": None if self.latency is None else round(self.latency, 4),
             "processing_time": round(self.processing_time, 4),
             "overlay": overlay,
             **self.segmentation.to_dict(),

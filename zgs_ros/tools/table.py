@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zgs_ros.drawing.palette import colour_of
+from zgs_ros.texts import printable
 from zgs_ros.tools.recording import Frame
 
 MAX_ROWS = 16
@@ -36,7 +37,7 @@ class Display:
         if step == self._waiting:
             return
         self._waiting = step
-        text = Text(f"waiting for {step}", style="yellow")
+        text = Text(f"waiting for {printable(step)}", style="yellow")
         if self._live:
             self._live.update(text, refresh=True)
         else:
@@ -79,10 +80,10 @@ def _table(node: str, frame: Frame, diagnostics: Mapping[str, str]) -> Group:
         red, green, blue = colour_of(segment.label or f"#{segment.id}")
         table.add_row(
             Text("  ", style=f"on rgb({red},{green},{blue})"),
-            Text(segment.label),
+            Text(printable(segment.label)),
             f"{segment.score:.2f}",
             f"{segment.area / (width * height):.0%}",
-            Text(", ".join(label.text for label in segment.alternatives[:2])),
+            Text(", ".join(printable(label.text) for label in segment.alternatives[:2])),
         )
     if len(by_area) > MAX_ROWS:
         table.add_row("", f"and {len(by_area) - MAX_ROWS} smaller ones", "", "", "")
@@ -91,17 +92,25 @@ def _table(node: str, frame: Frame, diagnostics: Mapping[str, str]) -> Group:
 
 def _line(frame: Frame, diagnostics: Mapping[str, str]) -> str:
     by_area = sorted(frame.segmentation.segments, key=lambda segment: -segment.area)
-    seen = ", ".join(f"{segment.label} {segment.score:.2f}" for segment in by_area[:MAX_ROWS])
+    seen = ", ".join(
+        f"{printable(segment.label)} {segment.score:.2f}" for segment in by_area[:MAX_ROWS]
+    )
     return f"frame {frame.number}: {seen or 'no segments'} | {_footer(frame, diagnostics)}"
 
 
 def _footer(frame: Frame, diagnostics: Mapping[str, str]) -> str:
-    parts = [f"{len(frame.segmentation.segments)} segments", f"latency {frame.latency:.2f} s"]
+    parts = [f"{len(frame.segmentation.segments)} segments"]
+    if frame.latency is not None:
+        parts.append(f"latency {frame.latency:.2f} s")
     if diagnostics:
         parts += [
-            f"{diagnostics.get('results per second', '0')} results/s",
-            f"{diagnostics.get('received', '?')} images received",
-            f"{diagnostics.get('dropped', '?')} dropped",
-            f"{diagnostics.get('rejected', '?')} rejected",
+            f"{_value(diagnostics, 'results per second', '0')} results/s",
+            f"{_value(diagnostics, 'received')} images received",
+            f"{_value(diagnostics, 'dropped')} dropped",
+            f"{_value(diagnostics, 'rejected')} rejected",
         ]
     return ", ".join(parts)
+
+
+def _value(diagnostics: Mapping[str, str], name: str, missing: str = "?") -> str:
+    return printable(diagnostics.get(name, missing), 20)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile, Subscription
-from zgs_ros.streaming.depth import stamp_ns
-from zgs_ros.streaming.messages import parse_segment
+from zgs_ros.dds.node import Node
+from zgs_ros.streaming.messages import parse_segment, stamp_ns
+from zgs_ros.streaming.port import QUEUED, Port, Subscription
 from zgs_ros.tools.following import FramePairs, NodeState, node_statuses, status_values
 from zgs_ros.tools.recording import Frame
 from zgs_ros.tools.web.board import Board, Health, Picture, describe_segments
@@ -33,7 +33,6 @@ MAX_RESULTS = 8
 MAX_CAMERAS = 16
 """Cameras that are followed at most, whatever the diagnostics claim."""
 
-PATIENT = QosProfile(depth=10)
 
 CAMERA = re.compile("[A-Za-z][A-Za-z0-9_]*")
 """A camera's name, which becomes part of topics."""
@@ -105,33 +104,38 @@ class Viewer:
     """Writes what a node publishes on a board, and has it answer queries.
 
     Args:
-        node: The viewer's own node.
+        port: The viewer's own node.
         board: To be written on.
         options: Which node is followed.
     """
 
-    def __init__(self, node: Node, board: Board, options: ViewOptions) -> None:
-        self._node = node
+    def __init__(self, port: Port, board: Board, options: ViewOptions) -> None:
+        self._port = port
+        self._domain = options.network.domain
         self._board = board
         self._state = NodeState(options.node)
         self._segments: dict[str, Subscription] = {}
+        self._overlays: dict[str, Subscription] = {}
         self._cameras: list[str] = []
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str], list[Future[Any]]] = {}
         self._follow("")
-        subscribe = node.create_subscription
-        subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", self._diagnose, PATIENT)
-        self._requests = node.create_publisher(
-            f"{options.node}/query/request", "zgs_ros/msg/Query", PATIENT
+        subscribe = port.create_subscription
+        subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", self._diagnose, QUEUED)
+        self._requests = port.create_publisher(
+            f"{options.node}/query/request", "zgs_ros/msg/Query", QUEUED
         )
-        subscribe(f"{options.node}/query/result", "zgs_ros/msg/QueryResult", self._answer, PATIENT)
+        subscribe(f"{options.node}/query/result", "zgs_ros/msg/QueryResult", self._answer, QUEUED)
 
     def look(self) -> None:
         """Looks whether the node is there; to be called every now and then."""
-        state, domain = self._state, self._node.network.domain
-        for camera in self._cameras:
+        state, domain = self._state, self._domain
+        cameras = self._cameras
+        for camera in cameras:
             self._follow(camera)
-        state.notice(sum(topic.publisher_count() for topic in self._segments.values()))
+        for camera in self._segments.keys() - {"", *cameras}:
+            self._leave(camera)
+        state.notice(sum(len(self._port.offers(self._topic(camera))) for camera in self._segments))
         gone = state.seen and not state.publishers
         self._board.show_notice(
             state.explain_silence(domain) if gone else f"waiting for {state.next_step(domain)}"
@@ -149,7 +153,7 @@ class Viewer:
         future: Future[Any] = Future()
         with self._lock:
             self._asked.setdefault((text, camera), []).append(future)
-        create = self._node.types.create
+        create = self._port.factory.create
         try:
             self._requests.publish(
                 create("zgs_ros/msg/Query", text=text, max_results=MAX_RESULTS, camera=camera)
@@ -172,7 +176,7 @@ class Viewer:
     def _follow(self, camera: str) -> None:
         if camera in self._segments:
             return
-        topic = f"{self._state.name}/{camera}" if camera else self._state.name
+        topic = self._topic(camera).removesuffix("/segments")
         pairs = FramePairs(overlays=True)
 
         def add_result(message: Any) -> None:
@@ -183,13 +187,21 @@ class Viewer:
             pairs.add_overlay(message)
             self._show(camera, pairs.take())
 
-        subscribe = self._node.create_subscription
-        subscribe(
-            f"{topic}/overlay/compressed", "sensor_msgs/msg/CompressedImage", add_overlay, PATIENT
+        subscribe = self._port.create_subscription
+        self._overlays[camera] = subscribe(
+            f"{topic}/overlay/compressed", "sensor_msgs/msg/CompressedImage", add_overlay, QUEUED
         )
         self._segments[camera] = subscribe(
-            f"{topic}/segments", "zgs_ros/msg/SegmentArray", add_result, PATIENT
+            f"{topic}/segments", "zgs_ros/msg/SegmentArray", add_result, QUEUED
         )
+
+    def _topic(self, camera: str) -> str:
+        """The topic of a camera's segments."""
+        return "/".join(filter(None, (self._state.name, camera, "segments")))
+
+    def _leave(self, camera: str) -> None:
+        for topics in (self._segments, self._overlays):
+            topics.pop(camera).close()
 
     def _show(self, camera: str, frames: list[Frame]) -> None:
         for frame in frames:

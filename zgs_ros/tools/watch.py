@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import Node
+from zgs_ros.streaming.port import QUEUED, Port
 from zgs_ros.tools.following import FramePairs, NodeState, stream_values
 from zgs_ros.tools.recording import Frame, Recorder
 from zgs_ros.tools.table import Display
@@ -79,7 +80,7 @@ def run(options: WatchOptions, console: Console | None = None) -> None:
 class _Watcher:
     """Collects what a node publishes. Callbacks only queue it; when the viewer is slow, it is lost."""
 
-    def __init__(self, node: Node, options: WatchOptions) -> None:
+    def __init__(self, port: Port, options: WatchOptions) -> None:
         self.state = NodeState(options.node)
         self._options = options
         self._inbox: queue.Queue[tuple[str, Any, int]] = queue.Queue(QUEUE_LENGTH)
@@ -91,16 +92,9 @@ class _Watcher:
         if options.out:  # else nobody looks at the overlay, and the node need not draw it
             compressed = "sensor_msgs/msg/CompressedImage"
             topics["overlay"] = (f"{options.node}/overlay/compressed", compressed)
-        subscriptions = {
-            kind: node.create_subscription(
-                topic,
-                type_name,
-                partial(self._put, kind),
-                QosProfile(depth=10),
-            )
-            for kind, (topic, type_name) in topics.items()
-        }
-        self._segments = subscriptions["segments"]
+        for kind, (topic, type_name) in topics.items():
+            port.create_subscription(topic, type_name, partial(self._put, kind), QUEUED)
+        self._port = port
 
     def frames(self, display: Display) -> Iterator[Frame]:
         """Yields whole frames, with their overlay if they are recorded.
@@ -144,4 +138,4 @@ class _Watcher:
             self._pairs.add_overlay(message)
         elif kind == "segments":
             self._pairs.add_result(message, arrival)
-        return state.notice(self._segments.publisher_count())
+        return state.notice(len(self._port.offers(f"{state.name}/segments")))

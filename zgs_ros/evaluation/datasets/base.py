@@ -52,8 +52,8 @@ class Sample:
     Attributes:
         name: Unique in its data set.
         image: uint8 RGB (height, width, 3).
-        classes: int32 (height, width): index into `Dataset.categories`, or `metrics.VOID` or
-            `metrics.BACKGROUND`.
+        classes: int32 (height, width): index into `Dataset.categories`, or `metrics.VOID`,
+            `metrics.BACKGROUND` or `metrics.OTHER`.
         instances: int32 (height, width): `Region.id`, 0 where there is no region.
         regions: What is to be found, each with at least one pixel that is not void.
 

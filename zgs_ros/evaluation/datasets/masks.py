@@ -49,7 +49,7 @@ class MaskDataset:
         title: How results call it.
         categories: The classes.
         entries: The samples; those that lack a file are listed in `missing`, not in `names`.
-        meaning: What the values of a mask stand for: a class, `VOID` or `BACKGROUND`.
+        meaning: What the values of a mask stand for: a class, `VOID`, `BACKGROUND` or `OTHER`.
         other: What values stand for that are not in `meaning`; None if they are an error.
         read: Reads a mask file.
 

@@ -17,7 +17,7 @@ from zgs_ros.evaluation.datasets.masks import (
     read_lines,
     split_names,
 )
-from zgs_ros.evaluation.metrics import BACKGROUND, VOID
+from zgs_ros.evaluation.metrics import BACKGROUND, OTHER, VOID
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -38,6 +38,8 @@ CONTEXT_CLASSES = (
 PLAIN_ENGLISH = {
     "diningtable": "dining table",
     "pottedplant": "potted plant",
+    "solid-other": "solid object",
+    "structural-other": "structure",
     "tvmonitor": "tv monitor/television",
     "window-blind": "window blind",
 }
@@ -79,7 +81,8 @@ def pascal_context(root: Path, classes: int = 59, split: str = "val") -> MaskDat
 
     Layout: VOC 2010 (``JPEGImages``, ``ImageSets/Main/SPLIT.txt``) in `root` or in
     ``VOCdevkit/VOC2010`` below it, and beside it or in `root` the annotations as distributed:
-    ``trainval/NAME.mat`` (key LabelMap) and ``labels.txt``. Pixels of other classes are void.
+    ``trainval/NAME.mat`` (key LabelMap) and ``labels.txt``. Pixels of other classes count for the
+    reference's numbers alone.
 
     Raises:
         DatasetError: If the layout, the lists or the split are not there, or `classes` is neither.
@@ -107,14 +110,14 @@ def pascal_context(root: Path, classes: int = 59, split: str = "val") -> MaskDat
         for name in split_names(lists, split)
     ]
     title = f"Pascal Context {classes} {split}"
-    return MaskDataset(title, categories, entries, meaning, VOID, read_label_map)
+    return MaskDataset(title, categories, entries, meaning, OTHER, read_label_map)
 
 
 def ade20k(root: Path, split: str = "validation") -> MaskDataset:
     """ADE20K scene parsing with 150 classes.
 
     Layout: ``images/SPLIT/NAME.jpg``, ``annotations/SPLIT/NAME.png`` and ``objectInfo150.txt`` in
-    `root` or in ``ADEChallengeData2016`` below it. 0 is void.
+    `root` or in ``ADEChallengeData2016`` below it. 0 is any other class.
 
     Raises:
         DatasetError: If the layout or the split is not there.
@@ -127,7 +130,7 @@ def ade20k(root: Path, split: str = "validation") -> MaskDataset:
         Entry(path.stem, path, base / "annotations" / split / f"{path.stem}.png")
         for path in sorted((base / "images" / split).glob("*.jpg"))
     ]
-    return MaskDataset(f"ADE20K {split}", categories, entries, {0: VOID, **meaning})
+    return MaskDataset(f"ADE20K {split}", categories, entries, {0: OTHER, **meaning})
 
 
 def coco_stuff(root: Path, split: str = "val2017") -> MaskDataset:
@@ -135,7 +138,7 @@ def coco_stuff(root: Path, split: str = "val2017") -> MaskDataset:
 
     Layout: ``images/SPLIT/NAME.jpg``, masks in ``annotations/SPLIT`` or
     ``stuffthingmaps_trainval2017/SPLIT``, and ``labels.txt`` in `root`. A mask's value is one less
-    than the number in ``labels.txt``; 255 is void.
+    than the number in ``labels.txt``; 255 is unlabelled, which the reference takes for another class.
 
     Raises:
         DatasetError: If the layout or the split is not there.
@@ -157,7 +160,7 @@ def coco_stuff(root: Path, split: str = "val2017") -> MaskDataset:
         Entry(path.stem, path, masks / f"{path.stem}.png")
         for path in sorted((base / "images" / split).glob("*.jpg"))
     ]
-    return MaskDataset(f"COCO-Stuff {split}", categories, entries, {255: VOID, **meaning})
+    return MaskDataset(f"COCO-Stuff {split}", categories, entries, {255: OTHER, **meaning})
 
 
 def read_label_map(path: Path) -> NDArray[np.int64]:

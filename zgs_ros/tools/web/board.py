@@ -30,14 +30,14 @@ class Picture:
         segmentation: What was seen.
         overlay: JPEG file content.
         stamp_ns: Of the image.
-        latency: Seconds from the image's stamp to its arrival here.
+        latency: Seconds from the image's stamp to its arrival here; None for a stamp of another clock.
         processing_time: Seconds that the node worked on it.
     """
 
     segmentation: Segmentation
     overlay: bytes
     stamp_ns: int
-    latency: float
+    latency: float | None
     processing_time: float
 
 
@@ -100,6 +100,8 @@ class Board:
             self._cameras = {name: self._cameras.get(name, _Camera()) for name in cameras or [""]}
             for name, health in cameras.items():
                 self._cameras[name].health = health
+            for gone in self._versions.keys() - {None, *self._cameras}:
+                del self._versions[gone]
             self._advance(None)
 
     def show_notice(self, text: str) -> None:
@@ -204,6 +206,6 @@ def _health(health: Health, since: float | None = None) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | None) -> float | None:
     """What JSON can hold: a message from the network may carry nan."""
-    return round(float(value), 4) if math.isfinite(value) else None
+    return None if value is None or not math.isfinite(value) else round(float(value), 4)

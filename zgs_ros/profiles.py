@@ -1,4 +1,7 @@
-"""Named sets of values for the model settings; what the user gives wins over them."""
+"""Named sets of values for the model settings; what the user gives wins over them.
+
+Launch files read their names, so that this needs nothing but Python.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "dino.stride": 2,
-        "clustering.positions": 0,
+        "clustering.groups": 0,
         "refinement.method": "crf",
         "refinement.components": False,
         "refinement.min_area": 0.0,
@@ -16,14 +19,14 @@ PROFILES: dict[str, dict[str, Any]] = {
     "balanced": {},
     "fast": {
         "dino.stride": 8,
-        "clustering.positions": 256,
+        "clustering.groups": 256,
         "clip.model": "ViT-B-16",
     },
     "mini": {
         "dino.model": "zgs-mini-dino",
         "dino.short_side": 168,
         "dino.stride": 8,
-        "clustering.positions": 0,
+        "clustering.groups": 0,
         "clustering.threshold": 0.92,
         "clip.model": "zgs-mini-clip",
         "clip.pretrained": "bundled",
@@ -38,3 +41,6 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 """What each profile sets, by dotted path; everything else keeps the default of its field."""
+
+PROFILE_NAMES = ", ".join(PROFILES)
+"""For help texts."""

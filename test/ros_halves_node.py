@@ -1,0 +1,17 @@
+"""The rclpy node with a segmenter that needs no models: `zgs_node` in all else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
+
+from dds_support import HalvesSegmenter
+
+from zgs_ros.ros import node
+from zgs_ros.ros.main import main
+
+if __name__ == "__main__":
+    node.load_models = lambda settings: HalvesSegmenter()
+    sys.exit(main(sys.argv))

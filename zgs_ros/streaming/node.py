@@ -1,0 +1,374 @@
+"""The node without a middleware: all that it is and does, on the port that an adapter gives it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zgs_ros import __version__
+from zgs_ros.config import NodeSettings
+from zgs_ros.segmentation import ImageSegmenter
+from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
+from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.images import decode as decode_any
+from zgs_ros.streaming.inputs import CameraInputs
+from zgs_ros.streaming.interface import (
+    DIAGNOSTICS,
+    QUERY_REQUEST,
+    QUERY_RESULT,
+    Endpoint,
+    check_cameras,
+)
+from zgs_ros.streaming.memory import memory_facts, trim_memory
+from zgs_ros.streaming.outputs import Outputs, open_outputs
+from zgs_ros.streaming.pairing import Recent, RecentMessages
+from zgs_ros.streaming.port import Port, Publisher, Reply
+from zgs_ros.streaming.services import (
+    SERVICES,
+    Service,
+    ServiceError,
+    Services,
+    outcome,
+    refusal,
+    submit,
+)
+from zgs_ros.streaming.statistics import Snapshot
+from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
+
+PERIOD = 1.0
+"""Seconds between two calls of `SegmentationNode.look`."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What there is from `configure` to `clean_up`."""
+
+    facts: dict[str, str]
+    stream: SegmentationStream
+    enrichment: Enrichment
+    outputs: Outputs
+    services: Services
+    close: Callable[[], None]
+
+
+class SegmentationNode:
+    """Segments and names what its cameras see.
+
+    It goes through the states of a ROS 2 lifecycle node: `configure` loads the models, `activate`
+    subscribes to the cameras, `deactivate` unsubscribes, `clean_up` frees the models. Services, queries
+    and diagnostics are there in all of them. One transition at a time; everything else may be called
+    from any thread.
+
+        node = SegmentationNode(port, settings, load_segmenter)
+        node.configure()
+        node.activate()
+        while True:
+            node.look()
+            time.sleep(PERIOD)
+
+    Args:
+        port: Its place in the graph.
+        settings: Of the node.
+        load: Makes the segmenter, such as `zgs_ros.segmenter.load_segmenter`.
+        choose_decode: Returns what decodes image messages; called when the node is configured.
+        recent: Keeps the newest depth images, see `DepthFeed`.
+        way_out: What a user does to have a transition made, such as a command; for messages.
+
+    Raises:
+        zgs_ros.config.SettingsError: If a camera is called like a topic of the node.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        settings: NodeSettings,
+        load: Callable[[NodeSettings], ImageSegmenter],
+        *,
+        choose_decode: Callable[[], Callable[..., NDArray[np.uint8]]] = lambda: decode_any,
+        recent: Callable[[], RecentMessages] = Recent,
+        way_out: Callable[[str], str] = lambda transition: transition,
+    ) -> None:
+        check_cameras(settings)
+        self._port = port
+        self._settings = settings
+        self._load = load
+        self._choose_decode = choose_decode
+        self._recent = recent
+        self._way_out = way_out
+        self._lock = threading.Lock()  # held where settings change or begin to be used
+        self._configured = False
+        self._busy = False
+        self._failure = ""
+        self._loaded: _Loaded | None = None
+        self._cameras: tuple[CameraInputs, ...] = ()
+        self._renewals = self._lost = 0
+        with ExitStack[None]() as made:
+            self._diagnostics = _publisher(port, DIAGNOSTICS)
+            made.callback(self._diagnostics.close)
+            self._query_results = _publisher(port, QUERY_RESULT)
+            made.callback(self._query_results.close)
+            queries = port.create_subscription(
+                QUERY_REQUEST.name, QUERY_REQUEST.type_name, self._take_query, QUERY_REQUEST.qos
+            )
+            made.callback(queries.close)
+            for service in SERVICES:
+                handler = partial(self._serve, service)
+                made.callback(
+                    port.create_service(f"~/{service.name}", service.type_name, handler).close
+                )
+            self._leave_graph = made.pop_all().close
+
+    @property
+    def settings(self) -> NodeSettings:
+        """As they are now."""
+        return self._settings
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the models are loaded, so that only live settings can change."""
+        return self._loaded is not None
+
+    @property
+    def cameras(self) -> tuple[CameraInputs, ...]:
+        """What is read from each camera; none while the node is not active."""
+        return self._cameras
+
+    @property
+    def next_transition(self) -> str:
+        """The transition that leads on to where results come: ``configure`` or ``activate``."""
+        return "activate" if self._configured else "configure"
+
+    def configure(self) -> None:
+        """Loads the models and starts the thread that owns them; the output topics appear.
+
+        Raises:
+            Exception: Whatever `load` raises; diagnostics show it until the next try.
+        """
+        with self._transition("configure"):
+            self._bring_in()
+            self._configured = True
+
+    def activate(self) -> None:
+        """Subscribes to the cameras; loads the models where deactivating freed them.
+
+        Raises:
+            Exception: Whatever `load` raises.
+        """
+        with self._transition("activate"):
+            loaded = self._loaded or self._bring_in()
+            for name in self._settings.cameras:
+                inputs = CameraInputs(self._port, name, loaded.stream, self._settings, self._recent)
+                self._cameras = (*self._cameras, inputs)
+        logger.info("listens to %s", ", ".join(self._image_topics()))
+
+    def deactivate(self) -> None:
+        """Unsubscribes and drops what waits; the services go on, unless the models are freed."""
+        with self._transition("deactivate"):
+            self._unsubscribe()
+            if not self._settings.keep_models:
+                self._free()
+            elif self._loaded:
+                self._loaded.stream.stop()
+                self._loaded.stream.start()
+
+    def clean_up(self) -> None:
+        """Unsubscribes and frees the models, in any state."""
+        with self._transition("clean up"):
+            self._unsubscribe()
+            self._free()
+            self._configured = False
+
+    def close(self) -> None:
+        """Finishes and publishes the frame in work, frees the models and leaves the graph."""
+        self.clean_up()
+        self._leave_graph()
+
+    def apply(self, settings: NodeSettings) -> None:
+        """Changes settings; those that are not live show when the models are loaded again."""
+        with self._lock:
+            self._settings = settings
+            if self._loaded:
+                self._apply_to(self._loaded)
+
+    def look(self) -> None:
+        """Looks after the cameras' topics, and publishes the diagnostics; once every `PERIOD`."""
+        for camera in self._cameras:
+            camera.look()
+        diagnosis = self.diagnose()
+        self._diagnostics.publish(
+            diagnostic_array(
+                self._port.factory,
+                self._port.clock.now_ns(),
+                self._port.full_name,
+                diagnosis,
+                self._settings.diagnostics,
+            )
+        )
+
+    def diagnose(self) -> Diagnosis:
+        """How the node is."""
+        loaded, cameras = self._loaded, self._cameras
+        snapshot = loaded.stream.statistics.snapshot() if loaded else Snapshot()
+        facts = {"version": __version__, "profile": self._settings.profile}
+        if loaded:
+            facts |= loaded.facts
+        if loaded is None or not cameras:
+            return Diagnosis(
+                snapshot,
+                cameras=(),
+                facts={**facts, **memory_facts(facts.get("device", ""))},
+                resting="between two states" if self._busy else self._rest(),
+                failure="" if self._busy else self._failure,
+            )
+        wanted = loaded.outputs.wanted()
+        facts |= {
+            "image topic": ", ".join(self._image_topics()),
+            "image publishers": str(sum(c.image.publisher_count() for c in cameras)),
+            "image reliability": ", ".join(
+                "reliable" if c.image.reliable else "best effort" for c in cameras
+            ),
+            "silent topics subscribed anew": str(
+                self._renewals + sum(camera.renewals for camera in cameras)
+            ),
+            "lost before they came": str(self._lost + sum(camera.lost for camera in cameras)),
+            "result subscribers": "yes" if wanted else "no",
+            **loaded.enrichment.facts(),
+            **memory_facts(loaded.facts["device"]),
+        }
+        problems = [problem for camera in cameras for problem in camera.problems()]
+        problems += loaded.enrichment.problems()
+        return Diagnosis(snapshot, self._settings.cameras, wanted, facts, problems)
+
+    @contextmanager
+    def _transition(self, name: str) -> Iterator[None]:
+        self._busy = True
+        try:
+            yield
+        except Exception as error:
+            self._failure = f"can't {name}: {error or repr(error)}"
+            raise
+        else:
+            self._failure = ""
+        finally:
+            self._busy = False
+
+    def _bring_in(self) -> _Loaded:
+        """Loads the models, makes the output topics and starts the stream; all or nothing of it."""
+        settings, port = self._settings, self._port
+        logger.info("loading the models of profile %r", settings.profile)
+        with ExitStack[None]() as undo:
+            decode = partial(self._choose_decode(), max_pixels=settings.max_pixels)
+            segmenter = self._load(settings)
+            undo.callback(segmenter.close)
+            outputs = open_outputs(port, settings)
+            undo.callback(outputs.close)
+            services = Services(segmenter, port.factory, decode)
+            enrichment = Enrichment(settings, port.clock)
+
+            def publish(result: Result) -> None:
+                services.remember(result)
+                outputs.publish(result)
+
+            stream = SegmentationStream(
+                segmenter,
+                publish,
+                wanted=outputs.wanted,
+                clock=port.clock,
+                settings=StreamSettings(settings.max_rate, settings.lazy),
+                decode=decode,
+                enrich=enrichment,
+            )
+            stream.start()
+            undo.callback(stream.stop)
+            facts = {"model": segmenter.model, "device": str(segmenter.device)}
+            loaded = _Loaded(facts, stream, enrichment, outputs, services, undo.pop_all().close)
+        with self._lock:
+            self._loaded = loaded
+            self._apply_to(loaded)  # they may have changed meanwhile
+        logger.info("ready with %s on %s", facts["model"], facts["device"])
+        return loaded
+
+    def _apply_to(self, loaded: _Loaded) -> None:
+        settings = self._settings
+        loaded.stream.update(max_rate=settings.max_rate, lazy=settings.lazy)
+        loaded.enrichment.settings = settings
+        loaded.outputs.settings = settings
+        for camera in self._cameras:
+            if camera.feed:
+                camera.feed.slop = settings.depth.slop
+
+    def _unsubscribe(self) -> None:
+        cameras, self._cameras = self._cameras, ()
+        for camera in cameras:
+            camera.close()
+            self._renewals += camera.renewals
+            self._lost += camera.lost
+
+    def _free(self) -> None:
+        with self._lock:
+            loaded, self._loaded = self._loaded, None
+        if loaded:
+            loaded.close()
+            trim_memory()
+
+    def _image_topics(self) -> list[str]:
+        return [camera.image.topic for camera in self._cameras]
+
+    def _rest(self) -> str:
+        state = "inactive" if self._configured else "unconfigured"
+        return f"{state}: {self._way_out(self.next_transition)}"
+
+    def _take_query(self, query: Any) -> None:
+        """Has a zgs_ros/Query answered; does not wait for it."""
+
+        def publish(done: Future[Any]) -> None:
+            try:
+                result = outcome(done)
+            except ServiceError as error:
+                result = refusal(self._port.factory, query, str(error))
+            self._query_results.publish(result)
+
+        self._submit(lambda services: services.answer(query)).add_done_callback(publish)
+
+    def _serve(self, service: Service, request: Any, reply: Reply) -> None:
+        """Has a service's request answered; does not wait for it."""
+
+        def finish(done: Future[dict[str, Any]]) -> None:
+            try:
+                fields: dict[str, Any] = outcome(done)
+                reply({**fields, "success": True})
+            except ServiceError as error:
+                reply({"message": str(error)})
+
+        self._submit(lambda services: service.respond(services, request)).add_done_callback(finish)
+
+    def _submit(self, work: Callable[[Services], Any]) -> Future[Any]:
+        """Has work done on the stream's thread; where there is none, that is the outcome."""
+        loaded = self._loaded
+        if loaded is not None:
+            return submit(loaded.stream, lambda: work(loaded.services))
+        refused: Future[Any] = Future()
+        hint = self._way_out(self.next_transition)
+        refused.set_exception(
+            ServiceError(
+                "the models are being loaded; ask again"
+                if self._busy
+                else f"the models are not loaded: {hint}"
+            )
+        )
+        return refused
+
+
+def _publisher(port: Port, topic: Endpoint) -> Publisher:
+    return port.create_publisher(topic.name, topic.type_name, topic.qos)

@@ -1,0 +1,35 @@
+"""Texts that come from outside, made fit for logs, terminals and messages: bounded and printable."""
+
+from __future__ import annotations
+
+LONGEST = 200
+"""Characters of a foreign text that are repeated at most."""
+
+LONGEST_LINE = 10_000
+"""Characters of a line that are shown at most."""
+
+
+def bounded(text: str, longest: int = LONGEST) -> str:
+    """A text, or its beginning and how long it was."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """A bounded text without what a terminal obeys: control characters are spelled, ``\\x1b``."""
+    cut = bounded(text, longest)
+    if cut.isprintable():
+        return cut
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
+        for letter in cut
+    )
+
+
+def printable_lines(text: str, longest: int = LONGEST_LINE) -> str:
+    """A text of several lines, each of them `printable`."""
+    return "\n".join(printable(line, longest) for line in text.split("\n"))
+
+
+def quoted(text: object, longest: int = LONGEST) -> str:
+    """A foreign value as an error names it: in quotes, printable and bounded."""
+    return f"'{printable(str(text), longest)}'"
