@@ -41,11 +41,11 @@ class Frame:
     latency: float | None
     overlay: bytes | None = None
 
-    def to_dict(self, overlay: str | None) -> dict[str, Any]:
+    def to_dict(self, overlay: str | None = None) -> dict[str, Any]:
         """JSON-ready description, one line of segments.jsonl.
 
         Args:
-            overlay: Name of the overlay's file.
+            overlay: Name of its overlay's file, None where there is none.
         """
         stamp = self.header.stamp
         return {
