@@ -367,6 +367,7 @@ def test_these_settings_and_no_others_do_not_matter_for_a_bag() -> None:
         "diagnostics.latency_error",
         "diagnostics.min_rate",
         "diagnostics.rejection_hold",
+        "diagnostics.stuck_error",
     }
 
 

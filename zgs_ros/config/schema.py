@@ -282,7 +282,7 @@ class DiagnosticsSettings(_Section):
         60.0,
         description="A frame or request that is in work for longer than this [s] is an error; "
         "0 = never.",
-        json_schema_extra=LIVE,
+        json_schema_extra=LIVE | OPERATION,
     )
     rejection_hold: Annotated[float, Field(ge=0.0, le=3600.0)] = Field(
         5.0,
