@@ -29,7 +29,7 @@ class Client:
 
     def __init__(self, node: Node, name: str) -> None:
         self._types = node.types
-        qos = SERVICE.to_dds("", service_id())
+        qos = raw.endpoint_qos(SERVICE, "", service_id())
         request = node._topic(f"rq{name}Request", f"{QUERY}_Request")
         reply = node._topic(f"rr{name}Reply", f"{QUERY}_Response")
         self.writer = DataWriter(node._participant, request, qos=qos)
