@@ -1,8 +1,8 @@
 """Real time on a GPU, in under ten minutes: `python benchmarks/gpu.py --out out/gpu`.
 
-Profiles fast and balanced with 16 segments, frame by frame and four cameras in a batch, and profile
-paper with retrieval labels; each with and without recorded steps (cuda_graphs). Of every stage: prediction (its matrix products at the rate that this GPU
-reaches in the same run), measurement, and gap. Weights are random, so nothing is downloaded.
+Profiles fast and balanced with 16 segments, frame by frame and four cameras in a batch, and profile paper
+with retrieval labels; each with and without CUDA graphs. Of every stage: prediction (its matrix products at
+the rate that this GPU reaches in the same run), measurement, and gap. Weights are random, so nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""On a GPU nothing is left behind on the CPU, and where steps may be recorded, nothing waits for it.
+"""On a GPU nothing is left behind on the CPU, and where a CUDA graph may be captured, nothing waits for it.
 
 PyTorch's fake tensors have a device without there being one, and an operation on values of two devices
 raises, so no GPU is needed. They have no values either: whoever looks at one, as the CPU does that waits for a
@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.global_subtraction import Shared
 from zgs_ros.oversegmentation import refinement, tree
 from zgs_ros.oversegmentation.features import DinoFeatures
 
@@ -120,10 +121,10 @@ def test_segments_are_embedded_where_the_model_is(
     clip = ClipEmbedder(on_gpu(model), tokenizer, "random", mode, 4, 5.0, 8)
     with Uploads() as uploads:
         pixels = clip._preprocess(empty(60, 80, 3, dtype=torch.uint8))
-        shared = clip._masked.share(torch.cat([pixels, pixels]))
-        rows = clip._masked.embed(shared, [3, 2], empty(5, 7, 7))
+        shared = Shared(*clip._encode_images(torch.cat([pixels, pixels])))
+        (rows,) = clip._embed_segments(empty(5, 1 + 7 * 7), *shared.image(1))
     assert rows.shape == (5, clip.dimensions)
-    assert {value.device for value in (*shared.tensors, rows)} == {GPU}
+    assert {value.device for value in (*shared, rows)} == {GPU}
     assert not uploads.count
 
 

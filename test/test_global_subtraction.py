@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from importlib import resources
 
 import global_subtraction_reference as reference
@@ -16,17 +15,15 @@ from torch import Tensor
 
 import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.embedding.clip import ClipEmbedder, Mode
-from zgs_ros.embedding.coverage import cover
+from zgs_ros.embedding.coverage import cover, token_masks
 from zgs_ros.embedding.global_subtraction import (
-    SharedAttention,
-    masked_blocks,
+    embed_segments,
+    encode_images,
     saliency,
     shared_saliency,
     subtraction_weight,
-    token_mask,
 )
 from zgs_ros.embedding.image_tower import ImageTower
-from zgs_ros.embedding.masked_tower import MaskedTower
 
 MINI = f"local-dir:{resources.files('zgs_ros.models') / 'mini' / 'clip'}"
 
@@ -119,9 +116,9 @@ def test_the_saliency_of_a_binary_mask() -> None:
 
 
 def test_token_masks_are_covered_shares_behind_the_class_token() -> None:
-    masks = torch.zeros(1, 4, 4)
-    masks[0, :2, :3] = 1.0  # the left upper patch whole, the right upper one half
-    assert token_mask(masks, (2, 2)).tolist() == [[1.0, 1.0, 0.5, 0.0, 0.0]]
+    masks = np.zeros((1, 4, 4), bool)
+    masks[0, :2, :3] = True  # the left upper patch whole, the right upper one half
+    assert token_masks(masks, (2, 2)).tolist() == [[1.0, 1.0, 0.5, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("size", [(48, 64), (50, 37), (7, 5), (3, 200)])
@@ -168,18 +165,18 @@ def test_the_fast_path_equals_the_reference(
             (torch.rand(patches) > 0.7).float(),
         ]
     )
-    images = torch.randn(3, 3, *tower.image_size)
-    counts = [2, 0, 3]
+    images = torch.randn(2, 3, *tower.image_size)
     with torch.inference_mode():
-        tokens = tower.embed(images)
-        for block in tower.blocks[:-blocks]:
-            tokens = block(tokens)
+        shared = encode_images(tower, blocks, sigma, images)
         mu = torch.cat([torch.ones(len(masks), 1), masks], dim=1)
-        last = tower.blocks[-blocks:]
-        shared = SharedAttention.of(last[0], tokens, sigma)
-        fast = tower.project(masked_blocks(last, shared, counts, mu, sigma))
+        fast = torch.cat(
+            [
+                embed_segments(tower, blocks, sigma, shared.image(image), mu[part])
+                for image, part in enumerate((slice(2), slice(2, None)))
+            ]
+        )
         exact = model.visual.double()
-        for row, owner, mask in zip(fast, (0, 0, 2, 2, 2), masks, strict=True):
+        for row, owner, mask in zip(fast, (0, 0, 1, 1, 1), masks, strict=True):
             pixels = images[owner : owner + 1].double()
             expected = reference.segment_embedding(exact, pixels, mask.double(), blocks, sigma)
             assert torch.isfinite(row).all()
@@ -236,7 +233,7 @@ def test_further_masks_of_one_image_of_a_batch(embedder: ClipEmbedder) -> None:
     mask = np.random.default_rng(3).random((2, 40, 60)) > 0.5
     encoded = embedder.encode([torch.from_numpy(image) for image in images])
     expected = embedder.embed_segments([images[1]], [mask])[0]
-    none, rows = encoded.embed([[], list(mask)])
+    none, rows = embedder.embed(encoded, [[], list(mask)])
     assert none.shape == (0, embedder.dimensions)
     np.testing.assert_allclose(rows, expected, atol=2e-6)
 
@@ -251,25 +248,24 @@ def test_masks_must_fit_the_image(embedder: ClipEmbedder) -> None:
         embedder.embed_segments([random_image(8, 8)], [np.zeros((1, 8, 9), bool)])
 
 
-def test_out_of_memory_halves_the_batch_and_keeps_the_result(
+def test_where_memory_runs_out_smaller_batches_give_the_same_result(
     embedder: ClipEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    embedder = embedder.variant("global_subtraction", blocks=2, sigma=5.0)
     image, masks = random_image(40, 60), np.random.default_rng(4).random((8, 40, 60)) > 0.5
     expected = embedder.embed_segments([image], [masks])[0]
-    compute, sizes = MaskedTower.embed, []
+    compute, sizes = embedder._embed_segments, []
 
-    def out_of_memory_above_two(
-        tower: MaskedTower, shared: SharedAttention, counts: Sequence[int], part: Tensor
-    ) -> Tensor:
-        sizes.append(len(part))
-        if len(part) > 2:
+    def out_of_memory_above_one(mu: Tensor, *shared: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(mu))
+        if len(mu) > 1:
             raise torch.cuda.OutOfMemoryError("no room")
-        return compute(tower, shared, counts, part)
+        return compute(mu, *shared)
 
-    monkeypatch.setattr(MaskedTower, "embed", out_of_memory_above_two)
-    monkeypatch.setattr(embedder, "_segment_batch", 8)
+    monkeypatch.setattr(embedder, "_embed_segments", out_of_memory_above_one)
+    out_of_memory_above_one.captures = False
     np.testing.assert_allclose(embedder.embed_segments([image], [masks])[0], expected, atol=2e-6)
-    assert sizes[:3] == [8, 4, 2]
+    assert sizes == [3, *[1] * 8]
 
 
 @pytest.mark.parametrize(
@@ -306,3 +302,10 @@ def test_more_masked_blocks_than_blocks_are_refused() -> None:
     model = open_clip.create_model(MINI, load_weights=False)
     with pytest.raises(ValueError, match=r"clip\.masked_blocks: 9, but mini has 4 blocks"):
         ClipEmbedder(model, open_clip.get_tokenizer(MINI), "mini", blocks=9)
+
+
+def test_an_unknown_mode_is_refused_with_those_that_there_are(embedder: ClipEmbedder) -> None:
+    with pytest.raises(
+        ValueError, match=r"clip\.mode: 'msak' is not one of global_subtraction, mask, crop"
+    ):
+        embedder.variant("msak", blocks=2, sigma=5.0)

@@ -81,13 +81,13 @@ def test_a_gpu_gives_what_the_cpu_gives_and_is_left_empty(
     left = []
     for _ in range(2):  # what libraries keep for themselves they take but once
         on_gpu = load_segmenter(make_settings(SegmenterSettings, options))
-        for first in (0, 2, 4):  # computed, recorded, and replayed
+        for first in (0, 2, 4):  # computed, captured, and replayed
             images = [scene(first), scene(first + 1)]
             assert_same_but_for_rounding(on_gpu, segmenter, images)
         on_gpu.close()
         left.append(torch.cuda.memory_allocated())
     assert left[0] == left[1]
-    assert "can't be recorded" not in caplog.text
+    assert "can't be captured" not in caplog.text
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])

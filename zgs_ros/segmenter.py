@@ -20,7 +20,7 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
-from zgs_ros.gpu.replay import Tensors, replayed
+from zgs_ros.gpu.graphs import Tensors, graphed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
 from zgs_ros.labeling.labeler import Labeler, load_labeler
@@ -82,10 +82,10 @@ class Segmenter:
         self._labeler = labeler
         self._device = dino.mean.device
         graphs = settings.cuda_graphs
-        self._find_features = replayed(
+        self._find_features = graphed(
             lambda pixels: (dino(pixels),), "features", self._device, graphs
         )
-        self._fit_borders = replayed(
+        self._fit_borders = graphed(
             partial(_fit_borders, settings.refinement, dino.patch, dino.stride),
             "borders",
             self._device,
@@ -151,7 +151,7 @@ class Segmenter:
             ]
         with clock.stage("embedding"):
             self._side_stream.join()
-            embeddings = encoded.embed([list(masks.values()) for masks in partitions])
+            embeddings = self._clip.embed(encoded, [list(masks.values()) for masks in partitions])
         with clock.stage("labeling"):
             regions = [
                 dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
@@ -256,7 +256,7 @@ class Segmenter:
             return found
 
         def describe(masks: list[list[Mask]]) -> list[list[Description]]:
-            return [self._describe(rows) for rows in encoded.embed(masks)]
+            return [self._describe(rows) for rows in self._clip.embed(encoded, masks)]
 
         return merge_together([merge(found) for found in regions], describe)
 

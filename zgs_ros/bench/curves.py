@@ -78,7 +78,7 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
     tilings = {n: np.stack(list(tile_masks(height, width, n).values())) for n in counts}
     encoded = bench.clip.encode([upload(image, bench.device)])
     steps: dict[int, Callable[[], object]] = {
-        n: partial(encoded.embed, [masks]) for n, masks in tilings.items()
+        n: partial(bench.clip.embed, encoded, [masks]) for n, masks in tilings.items()
     }
     return [_curve(bench, "embedding", "segments", steps, repeats, clock)]
 

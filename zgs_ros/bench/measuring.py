@@ -34,7 +34,7 @@ Image = NDArray[np.uint8]
 WHOLE = "whole"
 FRAMES = 4
 """Different pictures of the synthetic camera, in turn."""
-RECORDING_CALLS = 3
+CAPTURING_CALLS = 3
 """Calls until what comes in every call is replayed."""
 
 
@@ -126,15 +126,15 @@ def measure(
         batches: Images that go through together; taken in turn.
         repeats: Number of calls measured.
         warmup: Number of calls before, at least one: operations are counted in the first. Some more
-            where steps are recorded, so that none is meanwhile.
+            where CUDA graphs are captured, so that none is meanwhile.
         clock: What time is.
     """
     segment = bench.segmenter.segment_batch
     memory = PeakMemory(bench.device)
     flops = count_flops(lambda: segment(batches[0]))
     flops[WHOLE] = sum(flops.values())
-    recording = RECORDING_CALLS if bench.settings.cuda_graphs else 1
-    for call in range(1, max(warmup, recording)):
+    capturing = CAPTURING_CALLS if bench.settings.cuda_graphs else 1
+    for call in range(1, max(warmup, capturing)):
         segment(batches[call % len(batches)])
     peak = memory.read()
     sizes = linear_layers(bench, batches[0])

@@ -124,7 +124,7 @@ class ClipSettings(_Section):
     )
     segment_batch: Annotated[int, Field(ge=1, le=4096)] = Field(
         32,
-        description="Segments that go through the masked blocks together; less needs less memory.",
+        description="Segments of an image that go through the masked blocks together; less needs less memory.",
     )
 
 
@@ -301,7 +301,7 @@ class SegmenterSettings(_Section):
     )
     cuda_graphs: bool = Field(
         False,
-        description="Whether a CUDA GPU replays recorded steps, which spares the CPU telling it every "
+        description="Whether a CUDA GPU replays CUDA graphs, which spares the CPU telling it every "
         "operation; takes GPU memory and some slow first images.",
     )
     dino: DinoSettings = DinoSettings()

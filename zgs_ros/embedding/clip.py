@@ -1,31 +1,55 @@
-"""CLIP as the pipeline uses it: images with segment masks, and texts, into one embedding space."""
+"""CLIP as the pipeline uses it: images with segment masks, and texts, into one embedding space.
+
+A segment goes through `ClipEmbedder.encode` with its image and through `ClipEmbedder.embed` with its mask; the
+steps between are in `zgs_ros.embedding.global_subtraction`, in this order.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
-from zgs_ros.embedding.coverage import cover
-from zgs_ros.embedding.global_subtraction import SharedAttention
+from zgs_ros.embedding.coverage import token_masks
+from zgs_ros.embedding.global_subtraction import Shared, embed_segments, encode_images
 from zgs_ros.embedding.image_tower import ImageTower
-from zgs_ros.embedding.masked_tower import MaskedTower, ReplayedTower, unit
+from zgs_ros.gpu.batches import Batches
+from zgs_ros.gpu.graphs import graphed
 from zgs_ros.gpu.upload import upload
 from zgs_ros.resizing import resize_images
 
 TEXT_BATCH = 256
 CPU_CACHE = 40_000_000
 """Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
+CAPTURED_SEGMENTS = (1, 2, 4, 8, 12, 16, 24, 32)
+"""Numbers of segments that CUDA graphs are captured for; fewer are filled up, more to multiples of 16."""
 Mode = Literal["global_subtraction", "mask", "crop"]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """Images whose shared part is done, for any number of masks: merging asks again for unions.
+
+    Attributes:
+        images: uint8 RGB (height, width, 3) each, where the model is.
+        shared: What their segments have in common; None in mode ``"crop"``, where that is nothing.
+    """
+
+    images: Sequence[Tensor]
+    shared: Shared | None
 
 
 class ClipEmbedder:
@@ -39,12 +63,12 @@ class ClipEmbedder:
             ``"crop"`` (its bounding box, black outside the segment, through the plain model).
         blocks: Number of last blocks whose attention is masked.
         sigma: Strength of global subtraction.
-        segment_batch: Segments that go through the masked blocks together.
-        cuda_graphs: Whether a GPU replays recorded steps, see `zgs_ros.gpu.replay`.
+        segment_batch: Segments of an image that go through the masked blocks together.
+        cuda_graphs: Whether a GPU replays CUDA graphs, see `zgs_ros.gpu.graphs`.
 
     Raises:
-        ValueError: If the image tower is not a ViT with class-token pooling, or has fewer blocks than
-            `blocks`.
+        ValueError: If there is no such mode, the image tower is not a ViT with class-token pooling, or it
+            has fewer blocks than `blocks`.
     """
 
     def __init__(
@@ -58,20 +82,51 @@ class ClipEmbedder:
         segment_batch: int = 32,
         cuda_graphs: bool = False,
     ) -> None:
+        if mode not in get_args(Mode):
+            raise ValueError(f"clip.mode: {mode!r} is not one of {', '.join(get_args(Mode))}")
         self.name = name
         self._model: Any = model.eval().requires_grad_(False)
-        self._tower = _check_blocks(ImageTower.of(model, name), name, blocks)
+        tower = self._tower = ImageTower.of(model, name)
+        if blocks > len(tower.blocks):
+            raise ValueError(
+                f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks"
+            )
+        self._device = tower.weight.device
         self._tokenizer = tokenizer
-        self._mode: Mode = mode
-        self._blocks = blocks
-        self._sigma = sigma
-        self._segment_batch = min(segment_batch, _cacheable_segments(self._tower))
-        visual, device = self._model.visual, self._tower.weight.device
-        self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN), device)
-        self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD), device)
-        self._cuda_graphs = cuda_graphs
-        masked = MaskedTower(self._tower, blocks, sigma if mode == "global_subtraction" else None)
-        self._masked = ReplayedTower(masked) if cuda_graphs else masked
+        self._settings = {
+            "mode": mode,
+            "blocks": blocks,
+            "sigma": sigma,
+            "segment_batch": segment_batch,
+            "cuda_graphs": cuda_graphs,
+        }
+        self._mode = mode
+        self._batches = Batches(
+            min(segment_batch, _cacheable_segments(tower)), "clip.segment_batch"
+        )
+        visual = self._model.visual
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
+            for values in (
+                getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN),
+                getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD),
+            )
+        )
+        subtraction = sigma if mode == "global_subtraction" else None
+        self._encode_images = graphed(
+            partial(encode_images, tower, blocks, subtraction),
+            "encoding",
+            self._device,
+            cuda_graphs,
+        )
+        self._embed_segments = graphed(
+            lambda mu, *shared: (
+                unit(embed_segments(tower, blocks, subtraction, Shared(*shared), mu)),
+            ),
+            "embedding",
+            self._device,
+            cuda_graphs,
+        )
 
     @property
     def dimensions(self) -> int:
@@ -82,31 +137,17 @@ class ClipEmbedder:
         """Another way to embed segments with the same model, whose weights are shared.
 
         Raises:
-            ValueError: If the model has fewer blocks than `blocks`.
+            ValueError: If there is no such mode, or the model has fewer blocks than `blocks`.
         """
         return self._with(mode=mode, blocks=blocks, sigma=sigma)
 
     def with_cuda_graphs(self) -> ClipEmbedder:
-        """The same, but a GPU replays recorded steps; see `zgs_ros.gpu.replay`."""
+        """The same, but a GPU replays CUDA graphs; see `zgs_ros.gpu.graphs`."""
         return self._with(cuda_graphs=True)
 
     def _with(self, **changes: Any) -> ClipEmbedder:
-        settings = {
-            "mode": self._mode,
-            "blocks": self._blocks,
-            "sigma": self._sigma,
-            "segment_batch": self._segment_batch,
-            "cuda_graphs": self._cuda_graphs,
-        }
-        return ClipEmbedder(self._model, self._tokenizer, self.name, **{**settings, **changes})
-
-    def fingerprint(self) -> str:
-        """Hash of the text tower's weights: tells apart models that share a name."""
-        digest = hashlib.sha256(self.name.encode())
-        text = _text_tower(self._model)
-        for weight in (text.token_embedding.weight[:256], text.text_projection):
-            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        settings: dict[str, Any] = {**self._settings, **changes}
+        return ClipEmbedder(self._model, self._tokenizer, self.name, **settings)
 
     @torch.inference_mode()
     def embed_segments(
@@ -127,27 +168,74 @@ class ClipEmbedder:
         for image, mask in zip(images, masks, strict=True):
             if mask.shape[1:] != image.shape[:2]:
                 raise ValueError(f"masks {mask.shape[1:]} do not fit an image of {image.shape[:2]}")
-        device = self._tower.weight.device
-        return self.encode([upload(image, device) for image in images]).embed(masks)
+        return self.embed(self.encode([upload(image, self._device) for image in images]), masks)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Tensor]) -> EncodedImages:
-        """Runs all that does not depend on segments, once per image; see `EncodedImages.embed`.
+        """Runs all that does not depend on segments, once per image.
 
         Args:
             images: uint8 RGB (height, width, 3) each, where the model is.
         """
         if self._mode == "crop":
-            return EncodedImages(self, images, None)
+            return EncodedImages(images, None)
         pixels = torch.cat([self._preprocess(image) for image in images])
-        return EncodedImages(self, images, self._masked.share(pixels))
+        return EncodedImages(images, Shared(*self._encode_images(pixels)))
+
+    @torch.inference_mode()
+    def embed(self, encoded: EncodedImages, masks: Sequence[Masks]) -> list[NDArray[np.float32]]:
+        """Embeds segments of encoded images.
+
+        Args:
+            encoded: The images, from `encode`.
+            masks: Per image (segments, height, width) or as many (height, width), booleans or shares in
+                [0, 1]; of some there may be none.
+
+        Returns:
+            Per image float32 (segments, dimensions) of unit norm.
+        """
+        rows = [
+            self._embed_masked(encoded.shared.image(index), mask)
+            if encoded.shared
+            else self._embed_cropped(encoded.images[index], mask)
+            for index, mask in zip(range(len(encoded.images)), masks, strict=True)
+            if len(mask)
+        ]
+        if not rows:
+            return [np.zeros((0, self.dimensions), np.float32) for _ in masks]
+        return [part.numpy() for part in torch.cat(rows).cpu().split([len(m) for m in masks])]
+
+    def _preprocess(self, image: Tensor) -> Tensor:
+        """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
+        pixels = resize_images([image], self._tower.image_size, "bicubic")
+        return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
+
+    def _embed_masked(self, shared: Shared, masks: Masks) -> Tensor:
+        """Unit embeddings of segments of one image, (segments, dimensions)."""
+        mu = upload(token_masks(np.asarray(masks), self._tower.grid), self._device)
+
+        def embed(part: slice) -> Tensor:
+            own = mu[part]
+            filled = _fill_up(own) if self._embed_segments.captures else own
+            return self._embed_segments(filled, *shared)[0][: len(own)]
+
+        return self._batches.run(len(mu), embed)
+
+    def _embed_cropped(self, image: Tensor, masks: Masks) -> Tensor:
+        """Unit embeddings of segments of one image, cut out on black, (segments, dimensions)."""
+
+        def embed(part: slice) -> Tensor:
+            pixels = [self._preprocess(_crop(image, mask)) for mask in masks[part]]
+            return unit(self._model.encode_image(torch.cat(pixels)))
+
+        return self._batches.run(len(masks), embed)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 (texts, dimensions) of unit norm."""
         batches = [
             self._model.encode_text(
-                self._tokenizer(list(texts[i : i + TEXT_BATCH])).to(self._tower.weight.device)
+                self._tokenizer(list(texts[i : i + TEXT_BATCH])).to(self._device)
             )
             for i in range(0, len(texts), TEXT_BATCH)
         ]
@@ -168,100 +256,21 @@ class ClipEmbedder:
         """
         tower = _text_tower(self._model)
         if not reads_end_token(tower):
-            return torch.from_numpy(self.embed_texts(texts)).to(self._tower.weight.device)
+            return torch.from_numpy(self.embed_texts(texts)).to(self._device)
         return embed_continuations(tower, self._tokenizer, texts, groups)
 
-    def _preprocess(self, image: Tensor) -> Tensor:
-        """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
-        pixels = resize_images([image], self._tower.image_size, "bicubic")
-        return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
-
-    def _cropped(self, image: Tensor, masks: Masks) -> Tensor:
-        pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
-        return unit(self._model.encode_image(pixels))
-
-
-class EncodedImages:
-    """Images whose shared part is done; embeds any number of masks against it.
-
-    Merging asks again for the unions of segments, so the shared part is kept here, not redone.
-    """
-
-    def __init__(
-        self,
-        clip: ClipEmbedder,
-        images: Sequence[Tensor],
-        shared: SharedAttention | None,
-    ) -> None:
-        self._clip = clip
-        self._images = images
-        self._shared = shared
-
-    @torch.inference_mode()
-    def embed(self, masks: Sequence[Masks]) -> list[NDArray[np.float32]]:
-        """Embeds segments of all images in one batch.
-
-        Args:
-            masks: Per image (segments, height, width) or as many (height, width); of some there may be
-                none.
-
-        Returns:
-            Per image float32 (segments, dimensions) of unit norm.
-        """
-        counts = [len(mask) for mask in masks]
-        if sum(counts) == 0:
-            return [np.zeros((0, self._clip.dimensions), np.float32) for _ in masks]
-        if self._shared is None:
-            rows = torch.cat(
-                [
-                    self._embed_crops(image, mask)
-                    for image, mask in zip(self._images, masks, strict=True)
-                    if len(mask)
-                ]
-            )
-        else:
-            rows = self._embed_masked(self._shared, masks)
-        return [part.numpy() for part in rows.cpu().split(counts)]
-
-    def _embed_crops(self, image: Tensor, masks: Masks) -> Tensor:
-        return self._in_chunks(lambda part: self._clip._cropped(image, masks[part]), len(masks))
-
-    def _embed_masked(self, shared: SharedAttention, masks: Sequence[Masks]) -> Tensor:
-        grid = self._clip._tower.grid
-        # Images of a batch may differ in size; reduced to the patch grid their masks stack.
-        patches = upload(
-            np.concatenate([cover(np.asarray(mask), grid) for mask in masks if len(mask)]),
-            shared.states.device,
-        )
-        owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
-
-        def embed(part: slice) -> Tensor:
-            counts = np.bincount(owners[part], minlength=len(masks)).tolist()
-            return self._clip._masked.embed(shared, counts, patches[part])
-
-        return self._in_chunks(embed, len(patches))
-
-    def _in_chunks(self, embed: Callable[[slice], Tensor], segments: int) -> Tensor:
-        """Embeds in batches that fit the memory: halves the batch when the GPU runs out, then goes on."""
-        rows: list[Tensor] = []
-        start = 0
-        while start < segments:
-            batch = self._clip._segment_batch
-            try:
-                rows.append(embed(slice(start, start + batch)))
-            except torch.cuda.OutOfMemoryError:
-                if batch == 1:
-                    raise
-                self._clip._segment_batch = batch // 2
-                torch.cuda.empty_cache()
-                continue
-            start += batch
-        return torch.cat(rows)
+    def fingerprint(self) -> str:
+        """Hash of the text tower's weights: tells apart models that share a name."""
+        digest = hashlib.sha256(self.name.encode())
+        text = _text_tower(self._model)
+        for weight in (text.token_embedding.weight[:256], text.text_projection):
+            digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
-def _text_tower(model: Any) -> Any:
-    """Where the text tower's layers are: in a part of their own, or beside the image tower."""
-    return getattr(model, "text", model)
+def unit(rows: Tensor) -> Tensor:
+    """Rows of any type as float32 of unit norm."""
+    return functional.normalize(rows.float(), dim=-1)
 
 
 def _cacheable_segments(tower: ImageTower) -> int:
@@ -273,14 +282,11 @@ def _cacheable_segments(tower: ImageTower) -> int:
     return max(1, CPU_CACHE // (tokens * middle * tower.weight.element_size()))
 
 
-def _check_blocks(tower: ImageTower, name: str, blocks: int) -> ImageTower:
-    if blocks > len(tower.blocks):
-        raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks")
-    return tower
-
-
-def _channels(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+def _fill_up(mu: Tensor) -> Tensor:
+    """Further segments behind (segments, tokens), up to a number that graphs are captured for."""
+    count = len(mu)
+    wanted = next((n for n in CAPTURED_SEGMENTS if n >= count), 16 * math.ceil(count / 16))
+    return functional.pad(mu, (0, 0, 0, wanted - count), value=1.0)
 
 
 def _crop(image: Tensor, mask: NDArray[np.bool_]) -> Tensor:
@@ -290,3 +296,8 @@ def _crop(image: Tensor, mask: NDArray[np.bool_]) -> Tensor:
         return torch.zeros_like(image)
     box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     return image[box] * upload(mask[box] > 0, image.device)[..., None]
+
+
+def _text_tower(model: Any) -> Any:
+    """Where the text tower's layers are: in a part of their own, or beside the image tower."""
+    return getattr(model, "text", model)

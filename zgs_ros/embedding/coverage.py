@@ -1,4 +1,4 @@
-"""How much of each patch a mask covers."""
+"""Masks of pixels as masks of tokens: how much of each patch a segment covers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def token_masks(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """The masks mu over tokens: 1 for the class token, then the covered share of each patch.
+
+    Args:
+        masks: (segments, height, width), boolean or shares in [0, 1].
+        grid: (rows, columns) of patches.
+
+    Returns:
+        float32 (segments, 1 + rows * columns).
+    """
+    shares = cover(masks, grid).reshape(len(masks), -1)
+    return np.pad(shares, ((0, 0), (1, 0)), constant_values=1.0)
 
 
 def cover(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:

@@ -25,14 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zgs_ros.embedding.global_subtraction import SharedAttention, masked_blocks, token_mask
+from zgs_ros.embedding.coverage import token_masks
+from zgs_ros.embedding.global_subtraction import masked_blocks, share_attention
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.models.mini_tower import Stem
 from zgs_ros.synthetic import COLOURS
-from zgs_ros.training.examples import MIN_SHARE, Examples, Grid, ObjectCrops, WholePictures
-from zgs_ros.training.muon import Muon
-from zgs_ros.training.naming import NOUN_OF_PHRASE, NOUNS, PHRASES, TEMPLATES, Directions
-from zgs_ros.training.pool import ScenePool
 from zgs_ros.training.common import (
     Journal,
     follow,
@@ -42,6 +39,10 @@ from zgs_ros.training.common import (
     ramp,
     save_state,
 )
+from zgs_ros.training.examples import MIN_SHARE, Examples, Grid, ObjectCrops, WholePictures
+from zgs_ros.training.muon import Muon
+from zgs_ros.training.naming import NOUN_OF_PHRASE, NOUNS, PHRASES, TEMPLATES, Directions
+from zgs_ros.training.pool import ScenePool
 
 logger = logging.getLogger(__name__)
 
@@ -310,8 +311,14 @@ class ClipTrainer:
             layers.append(block(layers[-1]))
         mu = functional.pad(examples.masks.to(self._device), (1, 0), value=1.0)
         counts = torch.bincount(examples.owners, minlength=len(states)).tolist()
-        shared = SharedAttention.of(blocks[-masked], layers[-1 - masked], sigma)
-        regions = masked_blocks(blocks[-masked:], shared, counts, mu, sigma)
+        shared = share_attention(blocks[-masked], layers[-1 - masked], sigma)
+        regions = torch.cat(
+            [
+                masked_blocks(blocks[-masked:], sigma, shared.image(picture), part)
+                for picture, part in enumerate(mu.split(counts))
+                if len(part)
+            ]
+        )
         last = self._unit(layers[-1].flatten(0, 1)).unflatten(0, layers[-1].shape[:2])
         return last[:, 1:], last[:, 0], self._unit(regions)
 
@@ -339,9 +346,9 @@ class ClipTrainer:
             *blocks, last = tower.blocks
             for block in blocks:
                 tokens = block(tokens)
-            mu = token_mask(torch.from_numpy(masks).to(self._device), tower.grid)
-            shared = SharedAttention.of(last, tokens, None)
-            rows = tower.project(masked_blocks([last], shared, [len(shown)], mu, None))
+            mu = torch.from_numpy(token_masks(masks, tower.grid)).to(self._device)
+            shared = share_attention(last, tokens, None)
+            rows = tower.project(masked_blocks([last], None, shared, mu))
             for thing, best in zip(shown, (rows @ texts.T).argmax(1).tolist(), strict=True):
                 _count(hits, PHRASES[best], thing.phrase, thing.noun, thing.is_stuff)
         return {name: round(float(np.mean(values)), 3) for name, values in hits.items()}

@@ -1,7 +1,7 @@
-"""Steps that are recorded and replayed.
+"""Functions that are captured as CUDA graphs and replayed.
 
-PyTorch's tracer records here, without a GPU: what it replays are a function's operations on memory of their
-own, as a CUDA graph does. Whatever the function looked at, or read from elsewhere, would stay as recorded.
+PyTorch's tracer captures here, without a GPU: what it replays are a function's operations on memory of their
+own, as a CUDA graph does. Whatever the function looked at, or read from elsewhere, would stay as captured.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from zgs_ros.config import SegmenterSettings, make_settings
-from zgs_ros.embedding.masked_tower import REPLAYED_SEGMENTS, _fill_up
-from zgs_ros.gpu import replay
-from zgs_ros.gpu.replay import Function, Recorder, Replayed, Tensors, make_recorder
+from zgs_ros.embedding.clip import CAPTURED_SEGMENTS, _fill_up
+from zgs_ros.gpu import graphs
+from zgs_ros.gpu.graphs import Capture, Function, Graphed, Tensors, make_capture
 from zgs_ros.segmenter import Segmenter, load_segmenter
 from zgs_ros.synthetic import SyntheticCamera
 
-LOGGER = "zgs_ros.gpu.replay"
+LOGGER = "zgs_ros.gpu.graphs"
 CRF = {"refinement.method": "crf"}
 
 
@@ -48,101 +48,101 @@ def pair(rows: int, seed: int = 0) -> Tensors:
     return torch.rand(rows, 3, generator=generator), torch.rand(3, generator=generator)
 
 
-def test_a_shape_that_comes_again_is_recorded_and_replayed() -> None:
+def test_a_shape_that_comes_again_is_captured_and_replayed() -> None:
     calls = []
 
     def counted(*inputs: Tensor) -> Tensors:
         calls.append(inputs)
         return double(*inputs)
 
-    replayed = Replayed(counted, "doubling", Trace)
-    recorded, called = [], []
+    graphed = Graphed(counted, "doubling", Trace)
+    captured, called = [], []
     for seed in range(4):
         inputs = pair(2, seed)
-        for found, expected in zip(replayed(*inputs), double(*inputs), strict=True):
+        for found, expected in zip(graphed(*inputs), double(*inputs), strict=True):
             assert torch.equal(found, expected)
-        recorded.append(replayed.recorded)
+        captured.append(graphed.captured)
         called.append(len(calls))
-    assert recorded == [0, 1, 1, 1]
-    assert called == [1, 3, 3, 3]  # computed, computed and recorded, replayed
+    assert captured == [0, 1, 1, 1]
+    assert called == [1, 3, 3, 3]  # computed, computed and captured, replayed
 
 
 def test_results_stay_when_others_are_replayed() -> None:
-    replayed = Replayed(double, "doubling", Trace)
-    found = [replayed(*pair(2, seed)) for seed in range(5)]
+    graphed = Graphed(double, "doubling", Trace)
+    found = [graphed(*pair(2, seed)) for seed in range(5)]
     for seed, results in enumerate(found):
         assert torch.equal(results[0], double(*pair(2, seed))[0])
 
 
-def test_every_shape_and_type_has_a_recording_of_its_own() -> None:
-    replayed = Replayed(double, "doubling", Trace)
+def test_every_shape_and_type_has_a_graph_of_its_own() -> None:
+    graphed = Graphed(double, "doubling", Trace)
     for _ in range(3):
         for rows in (2, 5):
             for kind in (torch.float32, torch.float64):
                 inputs = tuple(value.to(kind) for value in pair(rows, rows))
-                assert torch.equal(replayed(*inputs)[0], double(*inputs)[0])
-    assert replayed.recorded == 4
+                assert torch.equal(graphed(*inputs)[0], double(*inputs)[0])
+    assert graphed.captured == 4
 
 
-def test_only_so_many_shapes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MAX_RECORDINGS", 2)
-    replayed = Replayed(double, "doubling", Trace)
+def test_only_so_many_shapes_are_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
+    graphed = Graphed(double, "doubling", Trace)
     for _ in range(3):
         for rows in range(1, 6):
-            assert torch.equal(replayed(*pair(rows))[1], double(*pair(rows))[1])
-    assert replayed.recorded == 2
+            assert torch.equal(graphed(*pair(rows))[1], double(*pair(rows))[1])
+    assert graphed.captured == 2
 
 
 def fail(function: Function, inputs: Tensors) -> Trace:
     raise torch.cuda.OutOfMemoryError("no room\nfor it")
 
 
-def record_something_else(function: Function, inputs: Tensors) -> Trace:
+def capture_something_else(function: Function, inputs: Tensors) -> Trace:
     return Trace(lambda *values: tuple(1.1 * value for value in function(*values)), inputs)
 
 
-def record_nonsense(function: Function, inputs: Tensors) -> Trace:
+def capture_nonsense(function: Function, inputs: Tensors) -> Trace:
     return Trace(lambda *values: tuple(value / 0.0 for value in function(*values)), inputs)
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
+    ("capture", "reason"),
     [
         pytest.param(fail, "no room", id="no memory"),
-        pytest.param(record_something_else, "its replay is off by 0.1", id="another result"),
-        pytest.param(record_nonsense, "its replay is off by", id="no result"),
+        pytest.param(capture_something_else, "its graph is off by 0.1", id="another result"),
+        pytest.param(capture_nonsense, "its graph is off by", id="no result"),
     ],
 )
-def test_what_can_not_be_recorded_goes_on_without(
-    record: Recorder, reason: str, caplog: pytest.LogCaptureFixture
+def test_what_can_not_be_captured_goes_on_without(
+    capture: Capture, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    replayed = Replayed(double, "doubling", record)
+    graphed = Graphed(double, "doubling", capture)
     with caplog.at_level(logging.WARNING, LOGGER):
         for seed in range(4):
-            assert torch.equal(replayed(*pair(2, seed))[0], double(*pair(2, seed))[0])
-    assert replayed.recorded == 0
+            assert torch.equal(graphed(*pair(2, seed))[0], double(*pair(2, seed))[0])
+    assert graphed.captured == 0
     (message,) = caplog.messages
     assert message.startswith(
-        f"cuda_graphs: doubling can't be recorded and goes on without: {reason}"
+        f"cuda_graphs: doubling can't be captured and goes on without: {reason}"
     )
 
 
 def test_a_cpu_replays_nothing() -> None:
-    assert make_recorder(torch.device("cpu"), "doubling") is None
+    assert make_capture(torch.device("cpu"), "doubling") is None
 
 
 @pytest.fixture
-def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Replayed]:
-    """Segmenters record by tracing; all that they record."""
-    made: list[Replayed] = []
+def functions(monkeypatch: pytest.MonkeyPatch) -> list[Graphed]:
+    """Segmenters capture by tracing; all functions that may be captured."""
+    made: list[Graphed] = []
 
-    class Kept(Replayed):
-        def __init__(self, function: Function, name: str, record: Recorder | None) -> None:
-            super().__init__(function, name, record)
+    class Kept(Graphed):
+        def __init__(self, function: Function, name: str, capture: Capture | None) -> None:
+            super().__init__(function, name, capture)
             made.append(self)
 
-    monkeypatch.setattr(replay, "make_recorder", lambda device, name: Trace)
-    monkeypatch.setattr(replay, "Replayed", Kept)
+    monkeypatch.setattr(graphs, "make_capture", lambda device, name: Trace)
+    monkeypatch.setattr(graphs, "Graphed", Kept)
     return made
 
 
@@ -153,7 +153,7 @@ def load(cuda_graphs: bool, **values: str) -> Segmenter:
 
 @pytest.mark.parametrize("images", [1, 2])
 def test_replayed_models_segment_as_they_do_otherwise(
-    recorders: list[Replayed], images: int, caplog: pytest.LogCaptureFixture
+    functions: list[Graphed], images: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     camera = SyntheticCamera(seed=3, height=120, width=160)
     batches = [[camera.frame(7 * n + i).rgb for i in range(images)] for n in range(5)]
@@ -169,21 +169,21 @@ def test_replayed_models_segment_as_they_do_otherwise(
     assert not [
         record for record in caplog.records if record.name == LOGGER and record.levelno > 20
     ]
-    assert all(step.recorded for step in recorders[-4:])
+    assert all(function.captured for function in functions[-4:])
 
 
-def test_a_dense_crf_looks_at_values_and_is_not_recorded(recorders: list[Replayed]) -> None:
+def test_a_dense_crf_looks_at_values_and_is_not_captured(functions: list[Graphed]) -> None:
     images = [SyntheticCamera(seed=3, height=60, width=80).frame(n).rgb for n in range(4)]
     plain, replaying = load(False, **CRF), load(True, **CRF)
     for image in images:
         ours, theirs = replaying.segment(image), plain.segment(image)
         assert np.array_equal(ours.label_map, theirs.label_map)
-    assert replaying._find_features.recorded == 1
-    assert replaying._fit_borders.recorded == 0
+    assert replaying._find_features.captured == 1
+    assert replaying._fit_borders.captured == 0
 
 
 @pytest.mark.parametrize("mode", ["mask", "crop"])
-def test_the_other_ways_to_embed_are_replayed_too(recorders: list[Replayed], mode: str) -> None:
+def test_the_other_ways_to_embed_are_replayed_too(functions: list[Graphed], mode: str) -> None:
     image = SyntheticCamera(seed=3, height=60, width=80).frame(0).rgb
     masks = np.random.default_rng(0).random((5, 60, 80)) > 0.5
     values = {"profile": "mini", "clip.mode": mode}
@@ -194,16 +194,18 @@ def test_the_other_ways_to_embed_are_replayed_too(recorders: list[Replayed], mod
         np.testing.assert_allclose(
             replaying.embed_segments([image], [masks])[0], expected, atol=1e-5
         )
-    assert [step.recorded for step in recorders[-2:]] == ([1, 1] if mode == "mask" else [0, 0])
+    assert [function.captured for function in functions[-2:]] == (
+        [1, 1] if mode == "mask" else [0, 0]
+    )
 
 
 @pytest.mark.parametrize(
     ("count", "filled"), [(1, 1), (3, 4), (9, 12), (32, 32), (33, 48), (100, 112)]
 )
-def test_few_numbers_of_segments_are_recorded(count: int, filled: int) -> None:
-    masks = torch.rand(count, 2, 3)
-    found = _fill_up(masks)
-    assert torch.equal(found[:count], masks)
-    assert found.shape == (filled, 2, 3)
-    assert not found[count:].any()
-    assert filled in REPLAYED_SEGMENTS or filled % 16 == 0
+def test_few_numbers_of_segments_are_captured(count: int, filled: int) -> None:
+    mu = torch.rand(count, 7)
+    found = _fill_up(mu)
+    assert torch.equal(found[:count], mu)
+    assert found.shape == (filled, 7)
+    assert (found[count:] == 1.0).all()  # whole images, of which each has an embedding
+    assert filled in CAPTURED_SEGMENTS or filled % 16 == 0

@@ -1,8 +1,8 @@
-"""Steps that are recorded once per shape and then replayed, on a GPU as CUDA graphs.
+"""Functions that are captured once per shape as CUDA graphs, and then replayed.
 
 A GPU is told each of a transformer's hundreds of operations by the CPU, which for small models takes longer
-than doing them. A recording is told as a whole. It reads its input from, and leaves its output in, memory
-of its own, so what goes in and comes out is copied.
+than doing them. A graph is told as a whole. It reads its input from, and leaves its output in, memory of its
+own, so what goes in and comes out is copied.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from zgs_ros.gpu.streams import cuda_stream
 
 Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
-MAX_RECORDINGS = 16
-"""Shapes of one function that are recorded; its further ones are not, so that memory stays bounded."""
+MAX_GRAPHS = 16
+"""Shapes of one function that are captured; its further ones are not, so that memory stays bounded."""
 TOLERANCE = 1e-2
-"""Largest relative difference of a recording from the function itself: half precision, other kernels."""
+"""Largest relative difference of a graph from the function itself: half precision, other kernels."""
 
 logger = logging.getLogger(__name__)
 
 
-class Recording(Protocol):
+class Graph(Protocol):
     """A function's operations on given input.
 
     Attributes:
@@ -41,58 +41,63 @@ class Recording(Protocol):
         ...
 
 
-Recorder = Callable[[Function, Tensors], Recording]
-"""Records a function on input whose memory stays its own."""
+Capture = Callable[[Function, Tensors], Graph]
+"""Captures a function on input whose memory stays its own."""
 
 
-class Replayed:
-    """A function of tensors that is recorded for shapes that come again.
+class Graphed:
+    """A function of tensors that is captured for shapes that come again.
 
-    A shape is computed as usual at first; when it comes the second time it is computed and recorded, and
-    the recording compared with the result. From then on it is replayed. Where recording fails, everything
+    A shape is computed as usual at first; when it comes the second time it is computed and captured, and
+    the graph compared with the result. From then on the graph is replayed. Where capture fails, everything
     goes on without.
 
     Args:
         function: Takes tensors and returns a tuple of tensors. It may neither look at values nor keep
             anything, and its result may depend on nothing but the input.
         name: For messages.
-        record: None to do without recordings.
+        capture: None to do without graphs.
     """
 
-    def __init__(self, function: Function, name: str, record: Recorder | None) -> None:
+    def __init__(self, function: Function, name: str, capture: Capture | None) -> None:
         self._function = function
         self._name = name
-        self._record = record
+        self._capture = capture
         self._seen: set[object] = set()
-        self._recordings: dict[object, Recording] = {}
+        self._graphs: dict[object, Graph] = {}
         self._inputs: dict[object, Tensor] = {}
 
     @property
-    def recorded(self) -> int:
+    def captures(self) -> bool:
+        """Whether shapes that come again are captured, so that few different ones are worth while."""
+        return self._capture is not None
+
+    @property
+    def captured(self) -> int:
         """Number of shapes that are replayed."""
-        return len(self._recordings)
+        return len(self._graphs)
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """The function's result, in memory that nothing else uses."""
-        if self._record is None:
+        if self._capture is None:
             return self._function(*inputs)
         shapes = tuple((value.shape, value.dtype) for value in inputs)
-        if shapes in self._recordings:
-            return self._replay(self._recordings[shapes], inputs)
+        if shapes in self._graphs:
+            return self._replay(self._graphs[shapes], inputs)
         results = self._function(*inputs)
         if shapes not in self._seen:
             self._seen.add(shapes)
-        elif len(self._recordings) < MAX_RECORDINGS:
-            self._try_recording(self._record, shapes, inputs, results)
+        elif len(self._graphs) < MAX_GRAPHS:
+            self._try_capture(self._capture, shapes, inputs, results)
         return results
 
-    def _replay(self, recording: Recording, inputs: Tensors) -> Tensors:
+    def _replay(self, graph: Graph, inputs: Tensors) -> Tensors:
         self._place(inputs)
-        recording.replay()
-        return tuple(output.clone() for output in recording.outputs)
+        graph.replay()
+        return tuple(output.clone() for output in graph.outputs)
 
     def _place(self, inputs: Tensors) -> Tensors:
-        """Copies to where recordings read their input, those of equal shapes from the same memory."""
+        """Copies to where graphs read their input, those of equal shapes from the same memory."""
         places = []
         for index, value in enumerate(inputs):
             key = (index, value.shape, value.dtype)
@@ -101,38 +106,38 @@ class Replayed:
             places.append(self._inputs[key].copy_(value))
         return tuple(places)
 
-    def _try_recording(
-        self, record: Recorder, shapes: object, inputs: Tensors, results: Tensors
+    def _try_capture(
+        self, capture: Capture, shapes: object, inputs: Tensors, results: Tensors
     ) -> None:
         try:
-            recording = record(self._function, self._place(inputs))
-            difference = _relative_difference(self._replay(recording, inputs), results)
+            graph = capture(self._function, self._place(inputs))
+            difference = _relative_difference(self._replay(graph, inputs), results)
             if not difference <= TOLERANCE:
-                raise RuntimeError(f"its replay is off by {difference:.2g}")
+                raise RuntimeError(f"its graph is off by {difference:.2g}")
         except RuntimeError as error:  # CUDA's errors and lack of memory are of this kind
             reason = str(error).partition("\n")[0]
             logger.warning(
-                "cuda_graphs: %s can't be recorded and goes on without: %s", self._name, reason
+                "cuda_graphs: %s can't be captured and goes on without: %s", self._name, reason
             )
-            self._record = None
-            self._recordings.clear()
+            self._capture = None
+            self._graphs.clear()
             self._inputs.clear()
         else:
-            self._recordings[shapes] = recording
+            self._graphs[shapes] = graph
 
 
-def replayed(function: Function, name: str, device: torch.device, wanted: bool = True) -> Replayed:
-    """A function that is recorded and replayed if that is wanted and its device can do it."""
-    return Replayed(function, name, make_recorder(device, name) if wanted else None)
+def graphed(function: Function, name: str, device: torch.device, wanted: bool = True) -> Graphed:
+    """A function that is captured and replayed if that is wanted and its device can do it."""
+    return Graphed(function, name, make_capture(device, name) if wanted else None)
 
 
-def make_recorder(device: torch.device, name: str) -> Recorder | None:
-    """A recorder for the function of that name, or None where the device knows none."""
-    return CudaRecorder(device, name) if device.type == "cuda" else None
+def make_capture(device: torch.device, name: str) -> Capture | None:
+    """What captures the function of that name, or None where the device knows no graphs."""
+    return CudaCapture(device, name) if device.type == "cuda" else None
 
 
-class CudaRecorder:
-    """Records CUDA graphs of one function.
+class CudaCapture:
+    """Captures CUDA graphs of one function.
 
     Each has a stream and memory of its own, since two functions may be replayed side by side.
 
@@ -142,12 +147,12 @@ class CudaRecorder:
     """
 
     def __init__(self, device: torch.device, name: str) -> None:
-        self._stream = cuda_stream(device, f"recording {name}")
+        self._stream = cuda_stream(device, f"capturing {name}")
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, function: Function, inputs: Tensors) -> Recording:
-        """Records the function's operations on these inputs."""
-        with _one_recording:
+    def __call__(self, function: Function, inputs: Tensors) -> Graph:
+        """Captures the function's operations on these inputs."""
+        with _one_capture:
             return _CudaGraph(function, inputs, self._stream, self._pool)
 
 
@@ -158,10 +163,10 @@ class _CudaGraph:
         self._graph = torch.cuda.CUDAGraph()
         current = torch.cuda.current_stream(stream.device)
         stream.wait_stream(current)
-        # The outer context brings back the current stream, which a recording that fails does not do.
+        # The outer context brings back the current stream, which a capture that fails does not do.
         with torch.cuda.stream(current):
             with torch.cuda.stream(stream):
-                function(*inputs)  # so that libraries take their memory outside of the recording's
+                function(*inputs)  # so that libraries take their memory outside of the graph's
             with torch.cuda.graph(self._graph, pool, stream, capture_error_mode="thread_local"):
                 self.outputs = function(*inputs)
         current.wait_stream(stream)
@@ -170,7 +175,7 @@ class _CudaGraph:
         self._graph.replay()
 
 
-_one_recording = threading.Lock()
+_one_capture = threading.Lock()
 """CUDA knows only one at a time in a process."""
 
 
