@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from zgs_ros.oversegmentation.components import split_components
+from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.oversegmentation.refinement import (
@@ -367,23 +370,77 @@ def test_large_images_are_labelled_at_their_own_size() -> None:
 def test_parts_that_do_not_touch_become_leaves_below_their_segment() -> None:
     labels = np.ones((10, 10), np.int16)
     labels[:4], labels[6:8], labels[9, :5], labels[9, 7] = 0, 0, 0, 0  # 40, 20, 5 and 1 pixels
-    parts, numbers = split_components(labels, [1, 2], min_area=0.03)
+    parts, numbers = split_components(labels, [1, 2], min_area=0.0, min_component=0.03)
     # Balanced trees below 1 and 2. The single pixel goes to the part of segment 2 around it.
     areas = dict(zip(numbers, np.bincount(parts.ravel()).tolist(), strict=True))
     assert areas == {4: 20, 5: 20, 6: 15, 7: 40, 8: 5}
     assert numbers[parts[9, 7]] == 6
 
 
-def test_the_largest_part_stays_however_small() -> None:
+@pytest.mark.parametrize(
+    ("min_area", "areas"), [(0.0, {1: 62, 2: 2}), (0.03, {1: 62, 2: 2}), (0.04, {1: 64})]
+)
+def test_the_largest_part_of_a_segment_stays_down_to_the_smallest_area(
+    min_area: float, areas: dict[int, int]
+) -> None:
     labels = np.zeros((8, 8), np.int16)
-    labels[2, 2:4], labels[5, 5] = 1, 1
-    parts, numbers = split_components(labels, [1, 2], min_area=0.1)
-    assert numbers == [1, 2]
-    assert np.bincount(parts.ravel()).tolist() == [62, 2]
+    labels[2, 2:4], labels[5, 5] = 1, 1  # two of 64 pixels are 0.031 of the image
+    parts, numbers = split_components(labels, [1, 2], min_area, min_component=0.1)
+    assert dict(zip(numbers, np.bincount(parts.ravel()).tolist(), strict=True)) == areas
+
+
+LABEL_MAPS = arrays(
+    np.int16,
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    elements=st.integers(0, 4),
+)
+SHARES = st.sampled_from([0.0, 0.03, 0.1, 0.3, 0.5])
+
+
+def pieces(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Every connected piece of a label map: its label, and where it is."""
+    found = []
+    for label in np.unique(labels):
+        count, alone = cv2.connectedComponents((labels == label).astype(np.uint8), connectivity=4)
+        found += [(int(label), alone == piece) for piece in range(1, count)]
+    return found
+
+
+@given(LABEL_MAPS, SHARES, SHARES)
+@settings(max_examples=300, deadline=None)
+def test_parts_tile_the_image_and_keep_the_limits(
+    labels: np.ndarray, min_area: float, min_component: float
+) -> None:
+    parts, numbers = split_components(labels, range(10, 15), min_area, min_component)
+    found = pieces(parts)
+    assert [label for label, _ in found] == list(range(len(numbers)))  # each is in one piece
+    below = sum(inside.sum() < min_component * labels.size for _, inside in found)
+    assert below <= len(np.unique(labels))  # the largest of its segment each
+    for _, inside in found:
+        assert inside.sum() >= min_area * labels.size or len(found) == 1
+    before = pieces(labels)
+    kept = [
+        inside
+        for _, inside in before
+        if inside.sum() >= max(min_area, min_component, 1e-9) * labels.size
+    ]
+    assert all(len(np.unique(parts[inside])) == 1 for inside in kept)
+    assert len({int(parts[inside][0]) for inside in kept}) == len(kept)
+
+
+@given(LABEL_MAPS, SHARES)
+@settings(max_examples=200, deadline=None)
+def test_small_segments_go_to_those_beside_them(labels: np.ndarray, min_area: float) -> None:
+    found = drop_small(labels, min_area)
+    areas, left = np.bincount(labels.ravel(), minlength=5), np.bincount(found.ravel(), minlength=5)
+    large = areas >= min(min_area * labels.size, areas.max())
+    assert (left[large] >= areas[large]).all()
+    assert (left[~large] == 0).all()
+    assert np.array_equal(found[large[labels]], labels[large[labels]])
 
 
 def test_a_segment_in_one_piece_keeps_its_number_and_one_without_pixels_has_none() -> None:
-    parts, numbers = split_components(np.ones((4, 4), np.int16), [5, 7], min_area=0.0)
+    parts, numbers = split_components(np.ones((4, 4), np.int16), [5, 7], 0.0, 0.0)
     assert numbers == [7]
     assert (parts == 0).all()
 
@@ -392,13 +449,9 @@ def test_a_segment_in_one_piece_keeps_its_number_and_one_without_pixels_has_none
 @pytest.mark.parametrize("labels", [1, 2, 5])
 def test_parts_are_those_of_every_segment_alone(shape: tuple[int, int], labels: int) -> None:
     image = np.random.default_rng(labels).integers(0, labels, shape).astype(np.int16)
-    parts, numbers = split_components(image, range(10, 10 + labels), min_area=0.0)
-    expected = 0
-    for label in np.unique(image):
-        count, alone = cv2.connectedComponents((image == label).astype(np.uint8), connectivity=4)
-        expected += count - 1
-        for part in range(1, count):
-            inside = alone == part
-            assert len(np.unique(parts[inside])) == 1
-            assert np.array_equal(parts == parts[inside][0], inside)
-    assert len(numbers) == len(set(numbers)) == expected
+    parts, numbers = split_components(image, range(10, 10 + labels), 0.0, 0.0)
+    expected = pieces(image)
+    for _, inside in expected:
+        assert len(np.unique(parts[inside])) == 1
+        assert np.array_equal(parts == parts[inside][0], inside)
+    assert len(numbers) == len(set(numbers)) == len(expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -67,6 +68,33 @@ def test_images_of_a_batch_give_what_they_give_alone(segmenter: Segmenter) -> No
         assert (together.label_map == alone.label_map).mean() > 0.999  # rounding may move a border
         assert [s.label for s in together.segments] == [s.label for s in alone.segments]
     assert segmenter.segment_batch([]) == []
+
+
+@pytest.mark.parametrize("components", [True, False])
+@pytest.mark.parametrize("size", [(48, 64), (120, 160), (240, 320)])
+def test_no_segment_is_smaller_than_the_smallest_area(
+    size: tuple[int, int], components: bool
+) -> None:
+    """Neither whole nor, where parts stand alone, in any of its parts, merged or not."""
+    options = {"profile": "mini", "device": "cpu", "refinement.components": components}
+    share = 0.002
+    for merging in (True, False):
+        found = load_segmenter(
+            make_settings(
+                SegmenterSettings,
+                {**options, "merging.enabled": merging, "refinement.min_area": share},
+            )
+        )
+        for seed in range(20, 28):
+            result = found.segment(scene(seed, *size))
+            assert_consistent(result, size)
+            for segment in result.segments:
+                smallest = segment.area
+                if components:
+                    mask = result.mask(segment.id).astype(np.uint8)
+                    _, _, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+                    smallest = boxes[1:, cv2.CC_STAT_AREA].min()
+                assert smallest >= share * size[0] * size[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

@@ -33,7 +33,7 @@ from zgs_ros.merging import (
     merge_together,
 )
 from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
-from zgs_ros.oversegmentation.components import split_components
+from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
@@ -231,8 +231,13 @@ class Segmenter:
         models, scores = self._fit_borders(features, centroids, pixels)
         labels: NDArray[np.integer] = decide_pixels(models, scores, frame, settings.min_area)
         numbers = [leaf.id for leaf in leaves]
+        # At the image's resolution borders have moved, so that what was large enough may not be any more.
         if settings.components:
-            labels, numbers = split_components(labels, numbers, settings.min_component)
+            labels, numbers = split_components(
+                labels, numbers, settings.min_area, settings.min_component
+            )
+        else:
+            labels = drop_small(labels, settings.min_area)
         masks = {number: labels == index for index, number in enumerate(numbers)}
         return {number: mask for number, mask in masks.items() if mask.any()}
 

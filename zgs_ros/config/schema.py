@@ -96,7 +96,9 @@ class RefinementSettings(_Section):
         "merging joins them again if they also are named alike.",
     )
     min_component: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
-        0.002, description="Parts below this share of the image go to their neighbours."
+        0.002,
+        description="Parts below this share of the image go to their neighbours; the largest part of a "
+        "segment only below min_area.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Parts of a segment that do not touch: two things that look alike are still two things."""
+"""Parts of a segment that do not touch are two things, though they look alike; and small ones are none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Labels = NDArray[np.int32]
 
 
 def split_components(
-    labels: NDArray[np.integer], numbers: Sequence[int], min_area: float
+    labels: NDArray[np.integer], numbers: Sequence[int], min_area: float, min_component: float
 ) -> tuple[Labels, list[int]]:
     """Makes the separate parts of every segment segments of their own.
 
@@ -28,26 +28,41 @@ def split_components(
     Args:
         labels: (height, width) index into `numbers` of every pixel's segment.
         numbers: Heap numbers of the segments (children of i are 2i + 1 and 2i + 2).
-        min_area: Parts below this share of the image go to the nearest part that is larger, unless
-            they are the largest of their segment.
+        min_area: Parts below this share of the image go to their neighbours, and with them segments
+            that have no larger one; the largest part of all always stays.
+        min_component: As `min_area`, for all parts but the largest of each segment.
 
     Returns:
-        Labels and numbers of the parts; segments without pixels have none.
+        Labels and numbers of the parts, each of which is connected; segments without pixels have none.
     """
     run_lengths, part_of_run, segment_of_part = _find_parts(labels)
     areas = np.bincount(part_of_run, weights=run_lengths)
+    largest_of_all = areas.argmax()
     owner_of_part = np.full(len(areas), GAP, np.int32)
     found: list[int] = []
     for segment, number in enumerate(numbers):
         parts = np.flatnonzero(segment_of_part == segment)
-        if not len(parts):
-            continue
         parts = parts[np.argsort(-areas[parts], kind="stable")]
-        count = max(1, int(np.count_nonzero(areas[parts] >= min_area * labels.size)))
-        owner_of_part[parts[:count]] = np.arange(len(found), len(found) + count)
-        found += _leaves(number, count)
+        limits = np.full(len(parts), max(min_area, min_component) * labels.size)
+        limits[:1] = min_area * labels.size
+        parts = parts[(areas[parts] >= limits) | (parts == largest_of_all)]
+        if len(parts):
+            owner_of_part[parts] = np.arange(len(found), len(found) + len(parts))
+            found += _leaves(number, len(parts))
     owner = np.repeat(owner_of_part[part_of_run], run_lengths).reshape(labels.shape)
     return _fill_gaps(owner), found
+
+
+def drop_small(labels: NDArray[np.integer], min_area: float) -> Labels:
+    """Gives segments below a share of the image to their neighbours; the largest one always stays.
+
+    Args:
+        labels: (height, width) of every pixel's segment, from 0 on.
+        min_area: Share of the image.
+    """
+    areas = np.bincount(labels.ravel())
+    small = areas < min(min_area * labels.size, areas.max())
+    return _fill_gaps(np.where(small[labels], GAP, labels).astype(np.int32))
 
 
 def _find_parts(
@@ -86,10 +101,22 @@ def _leaves(number: int, count: int) -> list[int]:
 
 
 def _fill_gaps(owner: Labels) -> Labels:
-    """Gives every pixel in a gap to the segment that is nearest."""
+    """Gives every pixel in a gap to the segment that is nearest, and of equally near ones to one beside it."""
     gaps = owner == GAP
     if not gaps.any():
         return owner
+    filled = owner.copy()
+    filled[gaps] = _nearest_owners(owner, gaps)
+    # Where several are equally near, pixels may touch none of those that are theirs.
+    run_lengths, part_of_run, _ = _find_parts(filled)
+    starts = np.cumsum(run_lengths) - run_lengths
+    own = np.bincount(part_of_run, weights=np.add.reduceat(~gaps.ravel(), starts, dtype=np.int64))
+    cut_off = np.repeat(own[part_of_run] == 0, run_lengths).reshape(owner.shape)
+    return _grow_into(filled, cut_off) if cut_off.any() else filled
+
+
+def _nearest_owners(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
+    """(pixels in gaps,) owner of the pixel outside of gaps that is nearest to each."""
     _, nearest = cv2.distanceTransformWithLabels(
         gaps.view(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
@@ -100,6 +127,18 @@ def _fill_gaps(owner: Labels) -> Labels:
     sources = wanted[nearest] & ~gaps
     owner_of = np.zeros(len(wanted), np.int32)
     owner_of[nearest[sources]] = owner[sources]
-    filled = owner.copy()
-    filled[gaps] = owner_of[nearest_to_gaps]
-    return filled
+    return owner_of[nearest_to_gaps]
+
+
+def _grow_into(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
+    """Fills few gaps step by step: each pixel takes the owner of one beside it."""
+    padded = np.pad(np.where(gaps, GAP, owner), 1, constant_values=GAP)
+    flat = padded.reshape(-1)
+    beside = np.array([-padded.shape[1], -1, 1, padded.shape[1]])
+    left = np.flatnonzero(np.pad(gaps, 1))
+    while len(left):
+        owners = flat[left[:, None] + beside]
+        reached = owners.max(axis=1) != GAP
+        flat[left[reached]] = owners[reached].max(axis=1)
+        left = left[~reached]
+    return padded[1:-1, 1:-1]
