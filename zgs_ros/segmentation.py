@@ -98,7 +98,8 @@ class Segmentation:
         segments: In rising order of id; each id occurs in `label_map`.
         model: Names the embedding space, for example ``"ViT-L-14-336/openai"``: embeddings can be
             compared only where it is the same.
-        stage_times: Seconds per stage, in pipeline order. In a batch each image has its share.
+        stage_times: Seconds per stage, in pipeline order. In a batch each image has its share. On a GPU
+            encoding goes on beside features and clustering, so that the sum is more than the whole.
 
     Raises:
         ValueError: If label map and segments do not fit together.

@@ -6,10 +6,7 @@ image -> DINO features -> segment tree -> pixels -> CLIP embeddings -> labels ->
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import cv2
@@ -45,14 +42,12 @@ from zgs_ros.oversegmentation.refinement import (
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
+from zgs_ros.stages import StageClock, mark_for
 
 logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Probe = Callable[[str], AbstractContextManager[object]]
-stage_probe: ContextVar[Probe] = ContextVar("stage_probe", default=nullcontext)
-"""Surrounds each stage, whose name it is given, inside of the stage's own clock."""
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
 
@@ -133,13 +128,13 @@ class Segmenter:
                 self._side_stream.join()  # for the next to come, where a stage failed
 
     def _run_stages(self, images: Sequence[Image]) -> list[Segmentation]:
-        clock = _StageClock(len(images))
+        clock = StageClock(len(images), mark_for(self._device))
         clustering = self._settings.clustering
         with clock.stage("features"):
             frames = [upload(image, self._device) for image in images]
             self._side_stream.fork()
             pixels, features = self._extract_features(frames)
-        with clock.stage("encoding"), self._side_stream.beside():
+        with self._side_stream.beside(), clock.stage("encoding"):
             # A GPU does it beside the features and while Ward keeps the CPU busy.
             encoded = self._clip.encode(frames)
         with clock.stage("clustering"):
@@ -149,8 +144,8 @@ class Segmenter:
             partitions = [
                 self._refine(*parts) for parts in zip(frames, pixels, features, trees, strict=True)
             ]
+        self._side_stream.join()
         with clock.stage("embedding"):
-            self._side_stream.join()
             embeddings = self._clip.embed(encoded, [list(masks.values()) for masks in partitions])
         with clock.stage("labeling"):
             regions = [
@@ -160,7 +155,7 @@ class Segmenter:
         with clock.stage("merging"):
             if self._settings.merging.enabled:
                 regions = self._merge(encoded, regions)
-        times = clock.times
+        times = clock.read()
         return [self._assemble(found, times) for found in regions]
 
     def over_segment(self, image: Image) -> NDArray[np.uint16]:
@@ -348,18 +343,3 @@ def _summarise(number: int, region: Region) -> Segment:
         centroid=(float(x), float(y)),
         embedding=region.description.embedding,
     )
-
-
-class _StageClock:
-    """Wall time per stage, divided among the images of a batch."""
-
-    def __init__(self, images: int) -> None:
-        self._images = images
-        self.times: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        with stage_probe.get()(name):
-            yield
-        self.times[name] = (time.perf_counter() - start) / self._images

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from zgs_ros.segmenter import Probe, stage_probe
+from zgs_ros.stages import Probe, stage_probe
 
 NOT_COUNTED = (
     "Counted are matrix products, convolutions, attention and distances, two operations per "
