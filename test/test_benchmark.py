@@ -223,7 +223,7 @@ def test_a_curve_has_a_point_per_size(
 ) -> None:
     file = tmp_path / "bench.json"
     arguments = ["--curve", what, "--segments", "5", "--json", str(file)]
-    small = ["--set", "dino.short_side=32", "--set", "clustering.positions=16"]
+    small = ["--set", "dino.short_side=32", "--set", "clustering.groups=16"]
     result = run(["--profile", "mini", *SMALL, *arguments, *small])
     assert result.exit_code == 0, result.output
     curves = json.loads(file.read_text())["curves"]

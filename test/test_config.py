@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from zgs_ros.config import (
     PROFILES,
+    RENAMED,
     NodeSettings,
     SegmenterSettings,
     SettingsError,
@@ -33,7 +35,7 @@ def test_profile_paper_is_the_published_method() -> None:
         "dino.model": "vit_small_patch8_224.dino",
         "dino.short_side": 224,
         "dino.stride": 2,
-        "clustering.positions": 0,  # all of them
+        "clustering.groups": 0,  # all positions
         "clustering.splits": 10,
         "clustering.threshold": 0.95,
         "refinement.method": "crf",
@@ -189,3 +191,41 @@ def test_settings_are_listed_with_all_that_a_front_end_shows() -> None:
     assert settings["clip.mode"].choices == ("global_subtraction", "mask", "crop")
     assert settings["clip.model"].default == "zgs-mini-clip"
     assert settings["labeling.templates"].kind is tuple
+
+
+@pytest.mark.parametrize("former", [{"clustering": {"positions": 7}}, {"clustering.positions": 7}])
+def test_a_former_name_works_with_a_warning(
+    former: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "zgs_ros.config"):
+        assert make_settings(NodeSettings, {"profile": "fast", **former}).clustering.groups == 7
+    (message,) = caplog.messages
+    assert message.startswith("clustering.positions is now called clustering.groups")
+
+
+def test_a_former_name_beside_the_current_one_is_an_error() -> None:
+    with pytest.raises(
+        SettingsError, match=r"clustering\.positions is the former name of"
+    ) as caught:
+        make_settings(NodeSettings, {"clustering.groups": 7, "clustering.positions": 7})
+    assert "give only clustering.groups" in str(caught.value)
+
+
+def test_a_former_name_in_a_file_gives_way_to_the_current_one_behind_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("/**:\n  ros__parameters: {clustering: {positions: 7}}\n")
+    with caplog.at_level(logging.WARNING, "zgs_ros.config"):
+        assert load_settings(NodeSettings, path).clustering.groups == 7
+        assert load_settings(NodeSettings, path, clustering__groups=9).clustering.groups == 9
+        assert load_settings(NodeSettings, path, clustering__positions=8).clustering.groups == 8
+    path.write_text("clustering: {positions: 7, groups: 7}")
+    with pytest.raises(SettingsError, match=r"params\.yaml: clustering\.positions is the former"):
+        load_settings(NodeSettings, path)
+
+
+def test_names_lead_to_settings_and_former_ones_are_no_settings() -> None:
+    paths = {setting.path for setting in list_settings(NodeSettings)}
+    assert set(RENAMED.values()) <= paths
+    assert not set(RENAMED) & paths

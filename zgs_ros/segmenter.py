@@ -138,7 +138,7 @@ class Segmenter:
             # A GPU does it beside the features and while Ward keeps the CPU busy.
             encoded = self._clip.encode(frames)
         with clock.stage("clustering"):
-            groups = [group_positions(found, clustering.positions) for found in features]
+            groups = [group_positions(found, clustering.groups) for found in features]
             trees = [self._split(*pair) for pair in zip(images, groups, strict=True)]
         with clock.stage("refinement"):
             partitions = [
@@ -167,7 +167,7 @@ class Segmenter:
         _check_image(image)
         frame = upload(image, self._device)
         pixels, features = self._extract_features([frame])
-        groups = group_positions(features[0], self._settings.clustering.positions)
+        groups = group_positions(features[0], self._settings.clustering.groups)
         masks = self._refine(frame, pixels[0], features[0], self._split(image, groups))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):

@@ -130,7 +130,7 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     wards, _, _ = time_both(
         "clustering",
         lambda: literal.cluster(features),
-        lambda: build_tree(features, clustering.positions, clustering.splits, clustering.threshold),
+        lambda: build_tree(features, clustering.groups, clustering.splits, clustering.threshold),
     )
     borders, _, _ = time_both(
         "refinement",

@@ -99,7 +99,7 @@ def positions_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WAL
         cluster[positions] = partial(
             build_tree,
             features,
-            clustering.positions,
+            clustering.groups,
             clustering.splits,
             clustering.threshold,
         )

@@ -24,6 +24,7 @@ from zgs_ros.config.schema import (
     TrackingSettings,
 )
 from zgs_ros.config.settings import (
+    RENAMED,
     Setting,
     SettingsError,
     flag_values,
@@ -35,6 +36,7 @@ from zgs_ros.config.settings import (
 __all__ = [
     "LIVE",
     "PROFILES",
+    "RENAMED",
     "RESERVED",
     "CaptionSettings",
     "ClipSettings",

@@ -7,7 +7,14 @@ from typing import Any
 
 import yaml
 
-from zgs_ros.config.settings import S, SettingsError, flag_values, flatten, make_settings
+from zgs_ros.config.settings import (
+    S,
+    SettingsError,
+    flag_values,
+    flatten,
+    make_settings,
+    use_current_names,
+)
 
 
 def load_settings(schema: type[S], path: str | Path, **overrides: Any) -> S:
@@ -33,8 +40,8 @@ def load_settings(schema: type[S], path: str | Path, **overrides: Any) -> S:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: is not valid YAML: {error}") from None
     values = _parameters(document, path)
-    values.update(flag_values(overrides))
     try:
+        values = {**use_current_names(values), **use_current_names(flag_values(overrides))}
         return make_settings(schema, values)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None

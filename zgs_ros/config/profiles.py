@@ -7,7 +7,7 @@ from typing import Any
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
         "dino.stride": 2,
-        "clustering.positions": 0,
+        "clustering.groups": 0,
         "refinement.method": "crf",
         "refinement.components": False,
         "refinement.min_area": 0.0,
@@ -16,14 +16,14 @@ PROFILES: dict[str, dict[str, Any]] = {
     "balanced": {},
     "fast": {
         "dino.stride": 8,
-        "clustering.positions": 256,
+        "clustering.groups": 256,
         "clip.model": "ViT-B-16",
     },
     "mini": {
         "dino.model": "zgs-mini-dino",
         "dino.short_side": 168,
         "dino.stride": 8,
-        "clustering.positions": 0,
+        "clustering.groups": 0,
         "clustering.threshold": 0.92,
         "clip.model": "zgs-mini-clip",
         "clip.pretrained": "bundled",

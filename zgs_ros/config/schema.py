@@ -58,9 +58,10 @@ class DinoSettings(_Section):
 class ClusteringSettings(_Section):
     """The segment tree."""
 
-    positions: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+    groups: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         384,
-        description="Patch features are first reduced to about this many groups; 0 clusters all of them.",
+        description="Groups of near-equal patch positions that are made before Ward clusters them; 0 lets "
+        "it cluster all positions.",
     )
     splits: Annotated[int, Field(ge=0, le=1000)] = Field(
         10, description="Splits of the tree that are considered; at most one more segments result."

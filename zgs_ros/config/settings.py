@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,7 +15,12 @@ from pydantic.fields import FieldInfo
 from zgs_ros.config.profiles import PROFILES
 from zgs_ros.config.schema import LIVE, SegmenterSettings
 
+RENAMED = {"clustering.positions": "clustering.groups"}
+"""Former names of settings, which are understood for one release, and their names."""
+
 S = TypeVar("S", bound=SegmenterSettings)
+
+logger = logging.getLogger(__name__)
 
 
 class SettingsError(ValueError):
@@ -64,13 +70,14 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     Args:
         schema: `SegmenterSettings` or `NodeSettings`.
         values: Nested (``{"clip": {"sigma": 2.0}}``) or dotted (``{"clip.sigma": 2.0}``) values, or
-            a mix. ``profile`` among them chooses the defaults of the rest.
+            a mix. ``profile`` among them chooses the defaults of the rest. Former names are
+            understood, see `RENAMED`.
 
     Raises:
         SettingsError: For an unknown key or an impossible value; every one is named, with what is
             allowed there.
     """
-    given = flatten(values)
+    given = use_current_names(flatten(values))
     infos = dict(_fields(schema))
     problems = [_unknown_key(path, infos) for path in given if path not in infos]
     profile = given.get("profile", schema.model_fields["profile"].default)
@@ -82,6 +89,25 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
         return schema.model_validate(_nest({**PROFILES[profile], **given}))
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error, infos, given))) from None
+
+
+def use_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted values with their current names; logs a warning for each former one, see `RENAMED`.
+
+    Raises:
+        SettingsError: If a setting is given by both of its names.
+    """
+    values: dict[str, Any] = {}
+    for path, value in given.items():
+        name = RENAMED.get(path, path)
+        if name != path:
+            if name in given:
+                raise SettingsError(f"{path} is the former name of {name}: give only {name}")
+            logger.warning(
+                "%s is now called %s; the former name goes with the next release", path, name
+            )
+        values[name] = value
+    return values
 
 
 def flag_values(flags: Mapping[str, Any]) -> dict[str, Any]:
