@@ -17,10 +17,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.embedding import continuations
-from zgs_ros.labeling.language_model import LanguageModel
 from zgs_ros.labeling.steering import steer
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.labeling.zerocap import ZeroCapLabeler
+from zgs_ros.models.language_model import LanguageModel
 from zgs_ros.models.loading import load_clip
 
 BEGIN = "<|endoftext|>"

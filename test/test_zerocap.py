@@ -22,9 +22,9 @@ from zgs_ros.config import CaptionSettings, SegmenterSettings, make_settings
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.labeling.beams import Beams
 from zgs_ros.labeling.candidates import Candidates
-from zgs_ros.labeling.language_model import LanguageModel
 from zgs_ros.labeling.steering import steer
 from zgs_ros.labeling.zerocap import NEW_WORD, ZeroCapLabeler
+from zgs_ros.models.language_model import LanguageModel
 from zgs_ros.models.loading import ModelError, load_clip, load_language_model, pull
 from zgs_ros.segmenter import load_segmenter
 from zgs_ros.synthetic import render, sample_scene

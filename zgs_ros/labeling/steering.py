@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from zgs_ros.labeling.language_model import Context
+from zgs_ros.models.language_model import Context
 
 STEP_LENGTH = 0.3
 NORM_POWER = 0.9

@@ -25,9 +25,9 @@ from torch import Tensor
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.labeling.beams import Beams
 from zgs_ros.labeling.candidates import Candidates
-from zgs_ros.labeling.language_model import Context, LanguageModel
 from zgs_ros.labeling.retrieval import embed_phrases
 from zgs_ros.labeling.steering import steer
+from zgs_ros.models.language_model import Context, LanguageModel
 from zgs_ros.segmentation import Label
 
 BEGINNING = "Image of a"

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 import zgs_ros.models.mini_tower  # noqa: F401  registers the mini CLIP's image tower with timm
 from zgs_ros.config import CaptionSettings, ClipSettings, DinoSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder
-from zgs_ros.labeling.language_model import LanguageModel
 from zgs_ros.models.hub import HubError, weights_file
 from zgs_ros.models.language import find_language_model, read_language_model
+from zgs_ros.models.language_model import LanguageModel
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 BUNDLED = {"zgs-mini-dino": "dino", "zgs-mini-clip": "clip"}
