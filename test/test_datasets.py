@@ -292,6 +292,17 @@ class TestSynthetic:
         np.testing.assert_array_equal(first.image, second.image)
         np.testing.assert_array_equal(first.classes, second.classes)
 
+    def test_a_seed_chooses_other_scenes(self) -> None:
+        first, later = SyntheticDataset(3, 32, 32), SyntheticDataset(2, 32, 32, seed=2)
+        assert later.names == ("scene-00002", "scene-00003")
+        assert set(first.names) & set(later.names) == {"scene-00002"}
+        np.testing.assert_array_equal(
+            first.load("scene-00002").image, later.load("scene-00002").image
+        )
+        assert first.title != later.title
+        with pytest.raises(DatasetError, match=r"must lie within 0 \.\. 1000000000, got -1"):
+            SyntheticDataset(2, 32, 32, seed=-1)
+
     def test_seeds_lie_far_above_those_of_training(self) -> None:
         assert FIRST_SEED >= 2_000_000_000
 

@@ -44,6 +44,10 @@ def evaluate(
         ),
     ] = "synthetic",
     scenes: Annotated[int, typer.Option(help="Number of synthetic scenes.")] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(help="First synthetic scene. Report others than settings were chosen on."),
+    ] = 0,
     size: Annotated[str, typer.Option(metavar="WxH", help="Of synthetic pictures.")] = "640x480",
     root: Annotated[
         Path | None,
@@ -122,7 +126,7 @@ def evaluate(
     """
     console = Console(highlight=False)
     try:
-        data = _open(dataset, scenes, size, root, split, images, masks, classes)
+        data = _open(dataset, scenes, seed, size, root, split, images, masks, classes)
         if limit is not None:
             data = _first(data, limit)
         job = Job(
@@ -192,6 +196,7 @@ def _ablate(job: Job, what: str, console: Console) -> Sequence[str]:
 def _open(
     name: str,
     scenes: int,
+    seed: int,
     size: str,
     root: Path | None,
     split: str,
@@ -207,7 +212,7 @@ def _open(
         width, _, height = size.lower().partition("x")
         if not (width.isdigit() and height.isdigit()):
             raise DatasetError(f"--size {size!r}: must be WIDTHxHEIGHT, for example 640x480")
-        return SyntheticDataset(scenes, int(height), int(width))
+        return SyntheticDataset(scenes, int(height), int(width), seed)
     if name == "folder":
         from zgs_ros.evaluation.datasets.masks import folder_dataset
 
