@@ -1,4 +1,4 @@
-"""Named sets of values for the model settings; what the user gives wins over them."""
+"""Named sets of values for models and for what depends on them; what the user gives wins over them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ PROFILES: dict[str, dict[str, Any]] = {
         "refinement.temperature": 0.1,
         "refinement.radius": 16,
         "refinement.min_component": 0.004,
+        # Chosen on the synthetic world: cosines of this CLIP's embeddings are not those of others.
         "merging.threshold": 0.65,
         "merging.greedy": True,
+        "tracking.min_similarity": 0.9,
+        "tracking.smoothing_similarity": 0.6,
     },
 }
 """What each profile sets, by dotted path; everything else keeps the default of its field."""

@@ -228,7 +228,7 @@ class TrackingSettings(_Section):
         json_schema_extra=LIVE,
     )
     smoothing_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
-        0.6,
+        0.7,
         description="Cosine of embeddings below which a thing has changed, and its labels start anew.",
         json_schema_extra=LIVE,
     )
