@@ -46,6 +46,7 @@ def test_what_was_tuned_on_the_mini_models_stays_with_them() -> None:
 def test_profile_paper_is_the_published_method() -> None:
     settings = flatten(make_settings(SegmenterSettings, {"profile": "paper"}))
     published = {
+        "reference": True,
         "dino.model": "vit_small_patch8_224.dino",
         "dino.short_side": 224,
         "dino.stride": 2,

@@ -6,6 +6,7 @@ from typing import Any
 
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
+        "reference": True,
         "dino.stride": 2,
         "clustering.positions": 0,
         "refinement.method": "crf",

@@ -299,6 +299,11 @@ class SegmenterSettings(_Section):
         "auto",
         description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
     )
+    reference: bool = Field(
+        False,
+        description="Whether every step is done as in the authors' code, also where another way is "
+        "better; for comparison with published numbers.",
+    )
     cuda_graphs: bool = Field(
         False,
         description="Whether a CUDA GPU replays recorded steps, which spares the CPU telling it every "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
-from zgs_ros.embedding.coverage import cover
+from zgs_ros.embedding.coverage import cover, pool
 from zgs_ros.embedding.global_subtraction import SharedAttention
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.embedding.masked_tower import MaskedTower, ReplayedTower, unit
@@ -41,6 +41,7 @@ class ClipEmbedder:
         sigma: Strength of global subtraction.
         segment_batch: Segments that go through the masked blocks together.
         cuda_graphs: Whether a GPU replays recorded steps, see `zgs_ros.gpu.replay`.
+        reference: Whether the share of a patch that a mask covers is taken as in the authors' code.
 
     Raises:
         ValueError: If the image tower is not a ViT with class-token pooling, or has fewer blocks than
@@ -57,6 +58,7 @@ class ClipEmbedder:
         sigma: float = 5.0,
         segment_batch: int = 32,
         cuda_graphs: bool = False,
+        reference: bool = False,
     ) -> None:
         self.name = name
         self._model: Any = model.eval().requires_grad_(False)
@@ -70,6 +72,7 @@ class ClipEmbedder:
         self._mean = _channels(getattr(visual, "image_mean", open_clip.OPENAI_DATASET_MEAN), device)
         self._std = _channels(getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD), device)
         self._cuda_graphs = cuda_graphs
+        self._reference = reference
         masked = MaskedTower(self._tower, blocks, sigma if mode == "global_subtraction" else None)
         self._masked = ReplayedTower(masked) if cuda_graphs else masked
 
@@ -90,6 +93,10 @@ class ClipEmbedder:
         """The same, but a GPU replays recorded steps; see `zgs_ros.gpu.replay`."""
         return self._with(cuda_graphs=True)
 
+    def as_reference(self) -> ClipEmbedder:
+        """The same, but masks are reduced to patches as in the authors' code."""
+        return self._with(reference=True)
+
     def _with(self, **changes: Any) -> ClipEmbedder:
         settings = {
             "mode": self._mode,
@@ -97,6 +104,7 @@ class ClipEmbedder:
             "sigma": self._sigma,
             "segment_batch": self._segment_batch,
             "cuda_graphs": self._cuda_graphs,
+            "reference": self._reference,
         }
         return ClipEmbedder(self._model, self._tokenizer, self.name, **{**settings, **changes})
 
@@ -177,6 +185,9 @@ class ClipEmbedder:
         return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
 
     def _cropped(self, image: Tensor, masks: Masks) -> Tensor:
+        if masks[0].shape != image.shape[:2]:  # masks of the image as another model sees it
+            resized = resize_images([image], masks[0].shape, "bicubic")[0]
+            image = (resized * 255.0).round().byte().permute(1, 2, 0)
         pixels = torch.cat([self._preprocess(_crop(image, mask)) for mask in masks])
         return unit(self._model.encode_image(pixels))
 
@@ -228,9 +239,10 @@ class EncodedImages:
 
     def _embed_masked(self, shared: SharedAttention, masks: Sequence[Masks]) -> Tensor:
         grid = self._clip._tower.grid
+        reduce = pool if self._clip._reference else cover
         # Images of a batch may differ in size; reduced to the patch grid their masks stack.
         patches = upload(
-            np.concatenate([cover(np.asarray(mask), grid) for mask in masks if len(mask)]),
+            np.concatenate([reduce(np.asarray(mask), grid) for mask in masks if len(mask)]),
             shared.states.device,
         )
         owners = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])

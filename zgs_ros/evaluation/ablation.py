@@ -161,6 +161,7 @@ def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, Labeler]:
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     clip = load_clip(settings.clip, device, precision, settings.profile)
+    clip = clip.as_reference() if settings.reference else clip
     return clip, load_labeler(settings, clip, device)
 
 
