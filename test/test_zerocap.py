@@ -24,7 +24,7 @@ from zgs_ros.labeling import zerocap
 from zgs_ros.labeling.beams import Beams
 from zgs_ros.labeling.candidates import Candidates
 from zgs_ros.labeling.steering import steer
-from zgs_ros.labeling.zerocap import NEW_WORD, ZeroCapLabeler
+from zgs_ros.labeling.zerocap import NEW_WORD, ZeroCapLabeler, cut
 from zgs_ros.models.language_model import Context, LanguageModel
 from zgs_ros.models.loading import ModelError, load_clip, load_language_model, pull
 from zgs_ros.segmenter import load_segmenter
@@ -224,6 +224,23 @@ def test_text_ends_at_the_end_token(clip: ClipEmbedder, random_folder: Path) -> 
     found = labeler.label(embed(clip, ["red ball"]))
     assert all(len(label.text.split()) == 1 and "." not in label.text for label in found[0])
     assert labeler.cost.rows == 1 + 2
+
+
+def test_the_authors_captions_are_compared_as_they_come(
+    clip: ClipEmbedder, random_model: LanguageModel
+) -> None:
+    """With their space in front and their full stop, in the template, which brings its own."""
+    segments = embed(clip, ["red ball"])
+    labeler = ZeroCapLabeler(random_model, clip, max_tokens=3, beams=3, reference=True)
+    captions = labeler._write(segments)[0]
+    assert all(caption.startswith(" ") for caption in captions)
+    rows = clip.embed_texts([f"Image of a {caption}." for caption in captions])
+    best = int((rows @ segments[0]).argmax())
+    label = labeler.label(segments)[0][0]
+    assert label.text == cut(captions[best])
+    assert label.score == pytest.approx(float(rows[best] @ segments[0]), abs=1e-6)
+    np.testing.assert_allclose(labeler.text_embedding(label.text), rows[best], atol=1e-6)
+    assert captions[best] not in (label.text, f" {label.text}")
 
 
 def test_segments_of_a_batch_give_what_they_give_alone(
