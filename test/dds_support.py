@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from zgs_ros.config import NodeSettings
 from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.tools.processes import dies_with_parent
 
 PEER = Path(__file__).with_name("dds_peer.py")
 DOMAINS = range(41, 66)
@@ -27,23 +28,28 @@ CLAIM = "ZGS_TEST_DOMAIN"
 
 
 def claim_domain() -> int:
-    """A domain that no other run of the tests on this machine uses, until this process ends."""
-    if CLAIM not in os.environ:
-        for domain in DOMAINS:
-            path = Path(tempfile.gettempdir(), f"zgs_test_domain_{domain}")
-            lock = _locks.enter_context(path.open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            os.environ[CLAIM] = str(domain)
-            break
-        else:
-            raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
-    return int(os.environ[CLAIM])
+    """A domain that no other run of the tests on this machine uses, and no worker of this one.
+
+    It is this process's and of those that it starts, until the last of them ends.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    claimed_by, _, claimed = os.environ.get(CLAIM, "").partition(":")
+    if claimed and claimed_by == worker:
+        return int(claimed)
+    for domain in DOMAINS:
+        lock = Path(tempfile.gettempdir(), f"zgs_test_domain_{domain}").open("w")  # noqa: SIM115
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _locks.append(lock)
+        os.environ[CLAIM] = f"{worker}:{domain}"
+        return domain
+    raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
 
 
-_locks = ExitStack()
+_locks: list[TextIO] = []
 DOMAIN = claim_domain()
 
 
@@ -118,7 +124,7 @@ class HalvesSegmenter:
 
 def cli(*arguments: object) -> list[str]:
     """Command line of `zgs` on the test's domain."""
-    command = [sys.executable, "-m", "zgs_ros.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "zgs_ros", *map(str, arguments)]
     return [*command, "--local", "--domain", str(DOMAIN)]
 
 
@@ -138,6 +144,8 @@ def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=dies_with_parent(),
+        pass_fds=[lock.fileno() for lock in _locks],  # the domain is claimed as long as it lives
         **options,
     )
     try:

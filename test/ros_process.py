@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import psutil
 
@@ -18,6 +20,32 @@ PATIENCE = 300.0
 """Seconds after which a test gives up: only a failure takes as long, on however slow a machine."""
 
 ANSWER = "answer: "
+
+
+UNDERTAKER = """
+import os, signal, sys
+sessions = set()
+for line in sys.stdin:
+    (sessions.add if line[0] == "+" else sessions.discard)(int(line[1:]))
+for session in sessions:
+    try:
+        os.killpg(session, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+"""Kills the sessions that it was told of when the process that told it has ended, however it did."""
+
+
+@cache
+def _undertaker() -> TextIO:
+    command = [sys.executable, "-c", UNDERTAKER]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdin is not None
+    return process.stdin
+
+
+def _tell_undertaker(line: str) -> None:
+    print(line, file=_undertaker(), flush=True)
 
 
 class Usage(NamedTuple):
@@ -50,6 +78,7 @@ class Process:
                 start_new_session=True,
                 preexec_fn=_hear_interrupts,
             )
+        _tell_undertaker(f"+{self._process.pid}")
 
     @property
     def text(self) -> str:
@@ -119,6 +148,7 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
+        _tell_undertaker(f"-{self._process.pid}")
 
     def _close_input(self) -> None:
         if self._process.stdin:

@@ -357,6 +357,7 @@ def test_these_settings_and_no_others_do_not_matter_for_a_bag() -> None:
     assert changes_nothing == {
         "cameras",
         "image_transport",
+        "image_reliability",
         "max_rate",
         "lazy",
         "keep_models",

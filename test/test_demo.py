@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Pillow
 
 import zgs_ros
+from zgs_ros.tools.processes import dies_with_parent
 
 Eventually = Callable[..., None]
 MINI = Path(zgs_ros.__file__).parent / "models" / "mini"
@@ -52,6 +53,7 @@ def start(out: Path, camera: str, node: str, viewer: str) -> subprocess.Popen[st
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=dies_with_parent(),
     )
 
 
@@ -107,8 +109,8 @@ def test_a_second_demo_goes_to_the_same_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "camera", "node"),
     [
-        ("node", STAY, "print('no such model'); sys.exit(3)"),
-        ("camera", "print('no such model'); sys.exit(3)", STAY),
+        ("node", STAY, "time.sleep(2); print('no such model'); sys.exit(3)"),
+        ("camera", "time.sleep(2); print('no such model'); sys.exit(3)", STAY),
     ],
 )
 def test_a_process_that_ends_early_fails_the_demo_with_the_end_of_its_log(
@@ -156,7 +158,7 @@ def test_no_process_is_left_when_the_demo_is_killed(tmp_path: Path, eventually: 
 @pytest.mark.slow
 @needs_models
 def test_the_demo_shows_the_product_at_work(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "zgs_ros.cli", "demo", "--frames", "5", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "zgs_ros", "demo", "--frames", "5", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in (tmp_path / "segments.jsonl").read_text().splitlines()]

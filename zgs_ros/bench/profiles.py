@@ -25,7 +25,7 @@ def measure_profile(profile: str, arguments: Sequence[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
-        command = [sys.executable, "-m", "zgs_ros.cli", "bench", "--profile", profile]
+        command = [sys.executable, "-m", "zgs_ros", "bench", "--profile", profile]
         process = subprocess.run(
             [*command, "--json", str(path), *arguments], capture_output=True, text=True, check=False
         )

@@ -1,5 +1,5 @@
-"""``python -m zgs_ros.cli``, for whoever wants the interpreter's own `zgs`."""
+"""``python -m zgs_ros.cli``, as ``python -m zgs_ros``."""
 
-from zgs_ros.cli import app
+from zgs_ros.__main__ import main
 
-app()
+main()

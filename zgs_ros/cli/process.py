@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,6 +17,9 @@ from rich.logging import RichHandler
 
 from zgs_ros.streaming.ending import end_within
 from zgs_ros.texts import printable_lines
+
+SAME_SECONDS = 1.0
+"""Signals within this time are one wish."""
 
 
 def configure_logging() -> None:
@@ -35,6 +39,11 @@ def configure_logging() -> None:
     logging.getLogger("zgs_ros").setLevel(logging.INFO)
 
 
+class _Interruption(KeyboardInterrupt):
+    """Unlike what it derives from, Python does not end a process by SIGINT because code in a text
+    (a dataclass is made from one) was left by it."""
+
+
 class _Printable(logging.Formatter):
     """Lines in which texts from outside do nothing to the terminal."""
 
@@ -46,29 +55,46 @@ class _Printable(logging.Formatter):
 def until_interrupted(within: float | None = None) -> Iterator[None]:
     """Runs the body until it ends or SIGINT or SIGTERM comes, which end it as if it had returned.
 
-    The body's ``finally`` blocks and context managers run; a second signal ends the process at once.
+    The body's ``finally`` blocks and context managers run; a second signal ends the process at once,
+    unless it comes so soon that it is the same one: `ros2 launch` may send it again.
 
     Args:
         within: Seconds after the signal in which the process ends, whatever is still at work then.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
+        came = time.monotonic()
+
+        def insist(number: int, _: FrameType | None) -> None:
+            if time.monotonic() - came > SAME_SECONDS:
+                os._exit(128 + number)
+
         for name in handlers:
-            signal.signal(name, lambda number, _: os._exit(128 + number))
+            signal.signal(name, insist)
         if within is not None:
             timers.append(end_within(within))
-        raise KeyboardInterrupt
+        raise _Interruption
 
     timers: list[threading.Timer] = []
     handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    for name in handlers:
-        signal.signal(name, interrupt)
     try:
+        for name in handlers:
+            signal.signal(name, interrupt)
         yield
-    except KeyboardInterrupt:
-        pass
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
     finally:
         for timer in timers:
             timer.cancel()
         for name, handler in handlers.items():
             signal.signal(name, handler)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or what a library made of one."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -349,6 +349,7 @@ class NodeSettings(SegmenterSettings):
     image_reliability: Literal["auto", "best_effort", "reliable"] = Field(
         "auto",
         description="Reliability of the subscriptions to cameras; auto takes that of the publishers.",
+        json_schema_extra=OPERATION,
     )
     max_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = Field(
         5.0,

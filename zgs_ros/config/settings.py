@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from zgs_ros.config.schema import SegmenterSettings
 from zgs_ros.profiles import PROFILES
+from zgs_ros.texts import bounded
 
 RENAMED = {"clustering.positions": "clustering.groups"}
 """Former names of settings, which are understood for one release, and their names."""
@@ -146,8 +147,7 @@ def flatten(values: Mapping[str, Any] | BaseModel, prefix: str = "") -> dict[str
 
 def shown(value: Any) -> str:
     """A value or name as a line of text shows it: quoted, and not all of a long one."""
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return bounded(repr(value), LONGEST_SHOWN)
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:

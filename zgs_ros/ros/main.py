@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -22,14 +25,27 @@ RCLError = rclpy_implementation.RCLError
 logger = logging.getLogger(__name__)
 
 
+class Interruption(KeyboardInterrupt):
+    """Of which Python does not end the process by SIGINT though it was caught, wherever it came."""
+
+
 def main(args: list[str] | None = None) -> int:
     """Runs the node until it is told to stop; returns the exit code.
 
     Args:
-        args: Command line: ROS arguments, and ``--autostart`` to configure and activate the node.
+        args: Command line without the program: ROS arguments, and those of `read_arguments`; by
+            default the process's.
     """
+    args = sys.argv[1:] if args is None else args
     try:
-        rclpy.init(args=args)
+        signal.signal(signal.SIGINT, _interrupt)  # which rclpy calls in turn
+        own = remove_ros_args(["zgs_node", *args])[1:]
+        autostart = read_arguments(own).autostart
+        rclpy.init(args=["zgs_node", *args])
+    except SystemExit as end:  # of argparse, which has said why
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        return 0
     except RCLError as error:  # such as a params file that is no YAML
         print(f"zgs_node: {error}", file=sys.stderr)
         return 2
@@ -43,11 +59,14 @@ def main(args: list[str] | None = None) -> int:
         logger.critical("can't start: %s", error)
         rclpy.try_shutdown()
         return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        rclpy.try_shutdown()
+        return 0
     ros_log.use(node.get_logger())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if "--autostart" in remove_ros_args(args):
+        if autostart:
             node.bring_up()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -65,3 +84,28 @@ def main(args: list[str] | None = None) -> int:
         if node.busy:  # in the middle of loading models, which nothing can stop
             os._exit(0)
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise Interruption
+
+
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
+    """What a command line without ROS arguments asks for: ``autostart``.
+
+    Raises:
+        SystemExit: 0 after ``--help``, 2 for anything unknown.
+    """
+    parser = argparse.ArgumentParser(
+        prog="zgs_node",
+        description="Segments and names what cameras see: the lifecycle node 'zgs'. It waits for "
+        "'ros2 lifecycle set /zgs configure' and 'activate'.",
+        epilog="Parameters, names and topics are given as to every node: --ros-args -p profile:=mini "
+        "--params-file FILE -r __ns:=/robot1 -r image:=/camera/image_raw. "
+        "'ros2 launch zgs_ros segment.launch.py --show-args' lists what the launch file takes.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--autostart", action="store_true", help="configure and activate the node at once"
+    )
+    return parser.parse_args(arguments)

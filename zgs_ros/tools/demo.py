@@ -30,7 +30,7 @@ STOP_SECONDS = 10.0
 CAMERA_RATE = 5.0
 LOG_LINES = 15
 
-COMMAND = [sys.executable, "-m", "zgs_ros.cli"]
+COMMAND = [sys.executable, "-m", "zgs_ros"]
 """This program, from the same interpreter."""
 
 logger = logging.getLogger(__name__)
