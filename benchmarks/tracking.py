@@ -18,7 +18,7 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.config import SegmenterSettings, TrackingSettings, make_settings
+from zgs_ros.config import NodeSettings, TrackingSettings, make_settings
 from zgs_ros.evaluation.noisy_vision import NoisyVision
 from zgs_ros.evaluation.tracking import (
     TrackingScore,
@@ -35,10 +35,10 @@ Vision = Callable[[Frame], Segmentation]
 
 
 def measure(
-    camera: SyntheticCamera, frames: int, see: Vision, smoothings: list[float]
+    camera: SyntheticCamera, frames: int, see: Vision, trackings: list[TrackingSettings]
 ) -> tuple[list[TrackingScore], list[float]]:
-    """Scores of the same segments per time constant of smoothing, and the errors of their positions."""
-    trackers = [Tracker(TrackingSettings(smoothing=seconds)) for seconds in smoothings]
+    """Scores of the same segments per kind of tracking, and the errors of their positions."""
+    trackers = [Tracker(settings) for settings in trackings]
     seen: list[list[dict[int, Segment]]] = [[] for _ in trackers]
     errors: list[float] = []
     for index in range(frames):
@@ -53,14 +53,16 @@ def measure(
 
 def main() -> None:
     options = parse()
+    settings = make_settings(NodeSettings, {"profile": options.profile or "mini"})
     see = None
     if options.profile:
-        segmenter = load_segmenter(make_settings(SegmenterSettings, {"profile": options.profile}))
+        segmenter = load_segmenter(settings)
 
         def see(frame: Frame) -> Segmentation:
             return segmenter.segment(frame.rgb)
 
-    smoothings = [0.0, TrackingSettings().smoothing]
+    smoothings = [0.0, settings.tracking.smoothing]
+    trackings = [settings.tracking.model_copy(update={"smoothing": s}) for s in smoothings]
     rows: list[NDArray[np.float64]] = []
     errors: list[float] = []
     print(f"{date.today()}, {platform.processor() or platform.machine()}, {options}")
@@ -72,7 +74,7 @@ def main() -> None:
             camera,
             options.frames,
             see or (lambda frame, vision=vision: vision.see(frame.instances)),
-            smoothings,
+            trackings,
         )
         errors += gaps
         rows.append(np.array([row(score) for score in scores]))

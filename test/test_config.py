@@ -34,9 +34,26 @@ def test_the_largest_image_is_the_same_without_settings() -> None:
     assert NodeSettings().max_pixels == MAX_PIXELS
 
 
+def test_what_was_tuned_on_the_mini_models_stays_with_them() -> None:
+    """Cosines of embeddings mean something else for another CLIP."""
+    tuned = ["merging.threshold", "tracking.min_similarity", "tracking.smoothing_similarity"]
+    found = {
+        profile: flatten(make_settings(NodeSettings, {"profile": profile})) for profile in PROFILES
+    }
+    assert set(tuned) <= set(PROFILES["mini"])
+    assert {p: [found[p][path] for path in tuned] for p in PROFILES} == {
+        "paper": [0.8, 0.9, 0.7],
+        "balanced": [0.8, 0.9, 0.7],
+        "fast": [0.8, 0.9, 0.7],
+        "mini": [0.65, 0.9, 0.6],
+    }
+    assert make_settings(SegmenterSettings, {"profile": "mini"}).merging.threshold == 0.65
+
+
 def test_profile_paper_is_the_published_method() -> None:
     settings = flatten(make_settings(SegmenterSettings, {"profile": "paper"}))
     published = {
+        "reference": True,
         "dino.model": "vit_small_patch8_224.dino",
         "dino.short_side": 224,
         "dino.stride": 2,

@@ -16,6 +16,8 @@ from zgs_ros.evaluation.datasets.masks import MaskDataset, folder_dataset, read_
 from zgs_ros.evaluation.datasets.published import CONTEXT_CLASSES, VOC_CLASSES
 from zgs_ros.evaluation.datasets.synthetic import FIRST_SEED, SyntheticDataset
 from zgs_ros.evaluation.metrics import BACKGROUND, OTHER, VOID
+from zgs_ros.labeling.vocabulary import load_vocabulary
+from zgs_ros.synthetic.catalogue import HELD_OUT_KINDS, KINDS
 
 SIZE = (3, 4)
 IMAGE, MASK = "images/kitchen/a.png", "masks/kitchen/a.png"
@@ -291,6 +293,32 @@ class TestSynthetic:
         first, second = (SyntheticDataset(2, 32, 32).load("scene-00001") for _ in range(2))
         np.testing.assert_array_equal(first.image, second.image)
         np.testing.assert_array_equal(first.classes, second.classes)
+
+    def test_a_seed_chooses_other_scenes(self) -> None:
+        first, later = SyntheticDataset(3, 32, 32), SyntheticDataset(2, 32, 32, seed=2)
+        assert later.names == ("scene-00002", "scene-00003")
+        assert set(first.names) & set(later.names) == {"scene-00002"}
+        np.testing.assert_array_equal(
+            first.load("scene-00002").image, later.load("scene-00002").image
+        )
+        assert first.title != later.title
+        with pytest.raises(DatasetError, match=r"must lie within 0 \.\. 1000000000, got -1"):
+            SyntheticDataset(2, 32, 32, seed=-1)
+
+    def test_new_kinds_are_others(self) -> None:
+        known, new = SyntheticDataset(4, 48, 64), SyntheticDataset(4, 48, 64, new_kinds=True)
+        for dataset, kinds in ((known, KINDS), (new, HELD_OUT_KINDS)):
+            samples = [dataset.load(name) for name in dataset.names]
+            nouns = {
+                dataset.categories[region.category].name
+                for sample in samples
+                for region in sample.regions
+                if region.group == "object"
+            }
+            assert nouns
+            assert nouns <= set(kinds)
+        assert set(HELD_OUT_KINDS) <= set(load_vocabulary("everyday"))
+        assert not any(phrase.endswith(HELD_OUT_KINDS) for phrase in load_vocabulary("synthetic"))
 
     def test_seeds_lie_far_above_those_of_training(self) -> None:
         assert FIRST_SEED >= 2_000_000_000

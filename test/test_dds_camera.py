@@ -15,7 +15,6 @@ from PIL import Image as Pillow
 
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node
-from zgs_ros.streaming.port import QosProfile
 from zgs_ros.tools import camera, sources
 from zgs_ros.tools.camera import CameraOptions, CameraPublishers
 from zgs_ros.tools.sources import Picture, SourceError, SourceOptions, open_source, parse_size
@@ -162,7 +161,7 @@ def test_a_picture_goes_out_with_camera_info_and_depth_under_one_header(
         publishers = CameraPublishers(node, options)
         for topic, kind in topics.items():
             viewer.create_subscription(
-                f"/robot/front/{topic}", kind, lambda m, t=topic: got.update({t: m}), QosProfile()
+                f"/robot/front/{topic}", kind, lambda m, t=topic: got.update({t: m})
             )
         parts = (publishers.images, publishers._info, publishers._depth)
         eventually(

@@ -80,7 +80,7 @@ def test_nodes_side_by_side_have_their_own_topics(
         for name, topic in topics.items():
             kind, qos = "zgs_ros/msg/SegmentArray", QosProfile(depth=10)
             listener.create_subscription(topic, kind, got[name].append, qos)
-            eventually(nodes[name]._outputs.wanted, "the listener is seen")
+            eventually(nodes[name].outputs.wanted, "the listener is seen")
         answers: list[Any] = []
         listener.create_subscription(
             "/side/query/result", "zgs_ros/msg/QueryResult", answers.append, QosProfile(depth=10)

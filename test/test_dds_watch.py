@@ -226,7 +226,7 @@ def test_a_stamp_of_another_clock_gives_no_latency(
     pairs.add_result(segment_array(stamp=stamp), ARRIVAL)
     [one] = pairs.take()
     assert one.latency == (latency and pytest.approx(latency))
-    assert one.to_dict()["latency"] == one.latency
+    assert one.to_dict(None)["latency"] == one.latency
     assert ("latency" in shown(False, [one], {})) == (latency is not None)
 
 

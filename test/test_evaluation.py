@@ -494,16 +494,21 @@ class TestTables:
         table = Table("t", ("a", "b"), (("x", 0.70041), ("y", 0.70043)), rank=True)
         assert table.best() == {(0, 1), (1, 1)}
 
-    @pytest.mark.parametrize(("width", "whole"), [(100, False), (200, True)])
+    @pytest.mark.parametrize(("width", "whole"), [(100, False), (220, True)])
     def test_an_ablation_fits_the_terminal(self, width: int, whole: bool) -> None:
         quality = {
             "regions": 999,
             **dict.fromkeys(("all", "objects", "grounds", "backdrops", "objects_with_colour"), 1.0),
             "by_size": {size.name: {"regions": 999, "right": 1.0} for size in SIZES},
             "seconds_per_image": 12.345,
+            "interval": (0.5, 1.0),
+            "lost": 99,
+            "won": 99,
+            "p": 0.00123,
         }
         names = [variant.name for variant in ablation.embedding_variants()]
-        table = ablation_table({"variants": dict.fromkeys(names, quality)})
+        results = {"variants": dict.fromkeys(names, quality), "baseline": names[1]}
+        table = ablation_table(results)
         self.check(table, names, width, whole)
 
     @pytest.mark.parametrize(("width", "whole"), [(100, False), (200, True)])
@@ -569,7 +574,11 @@ class TestEmbeddingAblation:
         assert len(results["variants"]) == 1 + 4 + 3 * 4
         for quality in results["variants"].values():
             assert quality["regions"] == 12
-            assert 0.0 <= quality["objects"] <= 1.0
+            low, high = quality["interval"]
+            assert 0.0 <= low <= quality["objects"] <= high <= 1.0
+            right = [v["objects"] * 9 for v in (results["variants"]["mask, 1 block"], quality)]
+            assert quality["won"] - quality["lost"] == pytest.approx(right[1] - right[0])
+        assert results["baseline"] == "mask, 1 block"
         table = ablation_table(results)
         assert table.columns[:4] == ("embedding", "objects", "with colour", "grounds")
         assert len(table.rows) == 17

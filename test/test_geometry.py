@@ -92,6 +92,17 @@ def test_bad_pixels_do_not_move_it(spoil: Callable[[Depth], None]) -> None:
     assert placement.position == pytest.approx((1 / 3, 0.2, 2.0), abs=0.05)
 
 
+def test_a_wide_border_of_flying_pixels_is_cut_off_in_large_images() -> None:
+    """Blurred over 7 pixels, depth is right in 4 of 10 columns; there the board's distance is told from."""
+    label_map = np.ones((480, 640), np.uint16)
+    label_map[200:240, 300:310] = 2
+    seen = segmentation(label_map)
+    depth = cv2.blur(board_depth(seen), (7, 7))
+    placement = placed(seen, depth, CAMERA.scaled((480, 640)))
+    assert placement is not None
+    assert placement.position[2] == pytest.approx(2.0, abs=0.01)
+
+
 @pytest.mark.parametrize("value", [NAN, INF, np.float32(0)])
 def test_without_valid_depth_there_is_no_placement(value: np.float32) -> None:
     seen = board()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zgs_ros.config import SegmenterSettings, TrackingSettings, make_settings
+from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.evaluation.tracking import match_truth, position_errors, score_tracking
 from zgs_ros.segmentation import Segment
 from zgs_ros.segmenter import load_segmenter
@@ -19,14 +19,15 @@ FRAMES, RATE = 100, 10.0
 @pytest.mark.timeout(3600)
 def test_ids_hold_labels_do_not_flicker_and_places_are_right() -> None:
     """What is promised of the mini models: see docs/benchmarks.md."""
-    segmenter = load_segmenter(make_settings(SegmenterSettings, {"profile": "mini"}))
+    settings = make_settings(NodeSettings, {"profile": "mini"})
+    segmenter = load_segmenter(settings)
     switches, flips, errors = 0, {True: 0, False: 0}, []
     seeds = (1, 2)
     for seed in seeds:
         camera = SyntheticCamera(seed, height=240, width=320, rate_hz=RATE)
         trackers = {
-            True: Tracker(TrackingSettings()),
-            False: Tracker(TrackingSettings(smoothing=0)),
+            True: Tracker(settings.tracking),
+            False: Tracker(settings.tracking.model_copy(update={"smoothing": 0.0})),
         }
         seen: dict[bool, list[dict[int, Segment]]] = {True: [], False: []}
         for index in range(FRAMES):

@@ -166,6 +166,17 @@ def test_one_flat_colour_is_one_segment(segmenter: Segmenter, colour: tuple[int,
     assert_consistent(result, (60, 80))
 
 
+@pytest.mark.parametrize(("contrast", "flat"), [(2, True), (3, False), (30, False)])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_from_a_contrast_of_three_on_there_is_something_to_see(
+    segmenter: Segmenter, contrast: int, flat: bool, channel: int
+) -> None:
+    """Two halves; up to two steps of a camera's values they are one flat surface."""
+    image = np.full((120, 160, 3), 100, np.uint8)
+    image[:, 80:, channel] += contrast
+    assert (len(np.unique(segmenter.over_segment(image))) == 1) == flat
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (17, 33), (2160, 3840)])
 def test_any_size_is_segmented(segmenter: Segmenter, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,12 @@ from tiny_gpt2 import write_gpt2
 
 from zgs_ros.config import CaptionSettings, SegmenterSettings, make_settings
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.labeling import zerocap
 from zgs_ros.labeling.beams import Beams
 from zgs_ros.labeling.candidates import Candidates
 from zgs_ros.labeling.steering import steer
-from zgs_ros.labeling.zerocap import NEW_WORD, ZeroCapLabeler
-from zgs_ros.models.language_model import LanguageModel
+from zgs_ros.labeling.zerocap import NEW_WORD, ZeroCapLabeler, cut
+from zgs_ros.models.language_model import Context, LanguageModel
 from zgs_ros.models.loading import ModelError, load_clip, load_language_model, pull
 from zgs_ros.segmenter import load_segmenter
 from zgs_ros.synthetic import render, sample_scene
@@ -100,6 +101,36 @@ def test_the_objective_never_increases(clip: ClipEmbedder, random_model: Languag
     )  # five steps; one beam at first, then two of each segment
     assert (history[1:] <= history[:-1]).all()
     assert (history[-1] < history[0]).all()
+
+
+def test_the_objective_is_the_published_one(
+    clip: ClipEmbedder, random_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CE(q, p) + 0.2 KL(p, p0), q of the 512 likeliest continuations at temperature 0.01."""
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def look(
+        run: Callable[[Context], Tensor],
+        context: Context,
+        objective: Callable[[Tensor], Tensor],
+        steps: int,
+    ) -> tuple[Tensor, Tensor]:
+        logits = run(context)
+        changed = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+        seen.append((logits.log_softmax(1)[0], changed.log_softmax(1)[0], objective(changed)))
+        return steer(run, context, objective, steps)
+
+    monkeypatch.setattr(zerocap, "steer", look)
+    segment = embed(clip, ["red ball"])
+    ZeroCapLabeler(random_model, clip, max_tokens=1, beams=1, steps=0).label(segment)
+    ((log_p0, log_p, found),) = seen
+    likeliest = log_p.topk(min(512, len(log_p))).indices
+    texts = [f"Image of a{random_model.texts[token]}" for token in likeliest.tolist()]
+    q = (torch.from_numpy(clip.embed_texts(texts) @ segment[0]) / 0.01).softmax(0)
+    cross_entropy = -(q * log_p[likeliest]).sum()
+    divergence = (log_p.exp() * (log_p - log_p0)).sum()
+    assert divergence > 0.2
+    assert float(found) == pytest.approx(float(cross_entropy + 0.2 * divergence), abs=0.02)
 
 
 def test_a_step_too_far_is_taken_back() -> None:
@@ -193,6 +224,23 @@ def test_text_ends_at_the_end_token(clip: ClipEmbedder, random_folder: Path) -> 
     found = labeler.label(embed(clip, ["red ball"]))
     assert all(len(label.text.split()) == 1 and "." not in label.text for label in found[0])
     assert labeler.cost.rows == 1 + 2
+
+
+def test_the_authors_captions_are_compared_as_they_come(
+    clip: ClipEmbedder, random_model: LanguageModel
+) -> None:
+    """With their space in front and their full stop, in the template, which brings its own."""
+    segments = embed(clip, ["red ball"])
+    labeler = ZeroCapLabeler(random_model, clip, max_tokens=3, beams=3, reference=True)
+    captions = labeler._write(segments)[0]
+    assert all(caption.startswith(" ") for caption in captions)
+    rows = clip.embed_texts([f"Image of a {caption}." for caption in captions])
+    best = int((rows @ segments[0]).argmax())
+    label = labeler.label(segments)[0][0]
+    assert label.text == cut(captions[best])
+    assert label.score == pytest.approx(float(rows[best] @ segments[0]), abs=1e-6)
+    np.testing.assert_allclose(labeler.text_embedding(label.text), rows[best], atol=1e-6)
+    assert captions[best] not in (label.text, f" {label.text}")
 
 
 def test_segments_of_a_batch_give_what_they_give_alone(

@@ -39,6 +39,7 @@ from zgs_ros.oversegmentation.refinement import (
     place_on_pixels,
     soft_assignment,
     squared_distances,
+    stretch_to_pixels,
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
 from zgs_ros.pictures import check_size
@@ -73,6 +74,8 @@ class Segmenter:
         labeler: Labeler,
     ) -> None:
         self._settings = settings
+        if settings.reference:
+            dino, clip = dino.as_reference(), clip.as_reference()
         self._dino = dino
         self._clip = clip.with_cuda_graphs() if settings.cuda_graphs else clip
         self._labeler = labeler
@@ -82,7 +85,7 @@ class Segmenter:
             lambda pixels: (dino(pixels),), "features", self._device, graphs
         )
         self._fit_borders = graphed(
-            partial(_fit_borders, settings.refinement, dino.patch, dino.stride),
+            partial(_fit_borders, settings.refinement, dino.patch, dino.stride, settings.reference),
             "borders",
             self._device,
             graphs and settings.refinement.method != "crf",  # which looks at values
@@ -157,7 +160,10 @@ class Segmenter:
             if self._settings.merging.enabled:
                 regions = self._merge(encoded, regions)
         times = clock.read()
-        return [self._assemble(found, times) for found in regions]
+        return [
+            self._assemble(found, image.shape[:2], times)
+            for image, found in zip(images, regions, strict=True)
+        ]
 
     def over_segment(self, image: Image) -> NDArray[np.uint16]:
         """The segments before anything is named or merged: ids (height, width) from 1 on.
@@ -173,7 +179,7 @@ class Segmenter:
         masks = self._refine(frame, pixels[0], features[0], self._split(image, groups))
         ids = np.zeros(image.shape[:2], np.uint16)
         for number, mask in enumerate(masks.values(), start=1):
-            ids[mask] = number
+            ids[_enlarge(mask, image.shape[:2])] = number
         return ids
 
     def describe_masks(self, image: Image, masks: NDArray[np.bool_]) -> list[Description]:
@@ -221,11 +227,16 @@ class Segmenter:
     def _refine(
         self, frame: torch.Tensor, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
     ) -> dict[int, Mask]:
-        """Masks of the leaves that have pixels, or of their parts, by heap number; they tile the image."""
+        """Masks of the leaves that have pixels, or of their parts, by heap number; they tile the image.
+
+        In the authors' code they stay at the size in which DINO sees the image.
+        """
         settings = self._settings.refinement
         leaves = tree.leaves
         centroids = upload(np.stack([leaf.centroid for leaf in leaves]), features.device)
         models, scores = self._fit_borders(features, centroids, pixels)
+        if self._settings.reference:
+            frame = (pixels * 255.0).round().byte().permute(1, 2, 0)
         labels: NDArray[np.integer] = decide_pixels(models, scores, frame, settings.min_area)
         numbers = [leaf.id for leaf in leaves]
         # At the image's resolution borders have moved, so that what was large enough may not be any more.
@@ -262,12 +273,18 @@ class Segmenter:
 
         return merge_together([merge(found) for found in regions], describe)
 
-    def _assemble(self, regions: dict[int, Region], times: dict[str, float]) -> Segmentation:
+    def _assemble(
+        self, regions: dict[int, Region], size: tuple[int, int], times: dict[str, float]
+    ) -> Segmentation:
         """Numbers the segments from 1, the largest first."""
-        found = sorted(regions.values(), key=lambda region: -np.count_nonzero(region.mask))[
-            :MAX_SEGMENT_ID
+        seen = [
+            Region(_enlarge(region.mask, size), region.description) for region in regions.values()
         ]
-        label_map = np.zeros(found[0].mask.shape, np.uint16)
+        found = sorted(
+            (region for region in seen if region.mask.any()),
+            key=lambda region: -np.count_nonzero(region.mask),
+        )[:MAX_SEGMENT_ID]
+        label_map = np.zeros(size, np.uint16)
         for number, region in enumerate(found, start=1):
             label_map[region.mask] = number
         segments = tuple(_summarise(n, region) for n, region in enumerate(found, start=1))
@@ -305,10 +322,21 @@ def _is_flat(image: Image) -> bool:
     return all((np.ptp(part, axis=(0, 1)) <= FLAT).all() for part in (image[::16, ::16], image))
 
 
+def _enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask in another size, by the nearest of its pixels; itself if it has that size."""
+    if mask.shape == size:
+        return mask
+    rows, columns = (
+        np.arange(length) * given // length for length, given in zip(size, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
 def _fit_borders(
     settings: RefinementSettings,
     patch: int,
     stride: int,
+    reference: bool,
     features: torch.Tensor,
     centroids: torch.Tensor,
     pixels: torch.Tensor,
@@ -316,7 +344,12 @@ def _fit_borders(
     """The models and scores of `fit_maps` for segments with these centroids."""
     size = (pixels.shape[-2], pixels.shape[-1])
     if settings.method == "crf":
-        energies = place_on_pixels(squared_distances(features, centroids), size, patch, stride)
+        distances = squared_distances(features, centroids)
+        energies = (
+            stretch_to_pixels(distances, size)
+            if reference
+            else place_on_pixels(distances, size, patch, stride)
+        )
         maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
     else:
         grid = soft_assignment(features, centroids, settings.temperature)

@@ -170,7 +170,7 @@ def linear_layers(bench: Bench, images: Sequence[Image]) -> list[Product]:
     tower = bench.tower
     tokens = 1 + tower.grid[0] * tower.grid[1]
     width = int(tower.blocks[0].attn.embed_dim)
-    segments = min(bench.settings.clip.segment_batch, len(images) * (bench.segments or 1))
+    segments = min(bench.settings.clip.segment_batch, bench.segments or 1)
     return [
         _widening(len(images) * (1 + rows * columns), int(bench.dino.model.embed_dim)),
         _widening(len(images) * tokens, width),

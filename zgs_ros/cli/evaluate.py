@@ -46,6 +46,14 @@ def evaluate(
         ),
     ] = "synthetic",
     scenes: Annotated[int, typer.Option(help="Number of synthetic scenes.")] = 200,
+    seed: Annotated[
+        int,
+        typer.Option(help="First synthetic scene. Report others than settings were chosen on."),
+    ] = 0,
+    new_kinds: Annotated[
+        bool,
+        typer.Option("--new-kinds", help="Objects of kinds that the mini models have never seen."),
+    ] = False,
     size: Annotated[str, typer.Option(metavar="WxH", help="Of synthetic pictures.")] = "640x480",
     root: Annotated[
         Path | None,
@@ -124,7 +132,7 @@ def evaluate(
     """
     console = Console(highlight=False)
     try:
-        data = _open(dataset, scenes, size, root, split, images, masks, classes)
+        data = _open(dataset, scenes, seed, new_kinds, size, root, split, images, masks, classes)
         if limit is not None:
             data = _first(data, limit)
         job = Job(
@@ -194,6 +202,8 @@ def _ablate(job: Job, what: str, console: Console) -> Sequence[str]:
 def _open(
     name: str,
     scenes: int,
+    seed: int,
+    new_kinds: bool,
     size: str,
     root: Path | None,
     split: str,
@@ -209,7 +219,7 @@ def _open(
         width, _, height = size.lower().partition("x")
         if not (width.isdigit() and height.isdigit()):
             raise DatasetError(f"--size {size!r}: must be WIDTHxHEIGHT, for example 640x480")
-        return SyntheticDataset(scenes, int(height), int(width))
+        return SyntheticDataset(scenes, int(height), int(width), seed, new_kinds)
     if name == "folder":
         from zgs_ros.evaluation.datasets.masks import folder_dataset
 

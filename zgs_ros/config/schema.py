@@ -229,7 +229,7 @@ class TrackingSettings(_Section):
         json_schema_extra=LIVE,
     )
     smoothing_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = Field(
-        0.6,
+        0.7,
         description="Cosine of embeddings below which a thing has changed, and its labels start anew.",
         json_schema_extra=LIVE,
     )
@@ -304,6 +304,11 @@ class SegmenterSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+    )
+    reference: bool = Field(
+        False,
+        description="Whether every step is done as in the authors' code, also where another way is "
+        "better; for comparison with published numbers.",
     )
     cuda_graphs: bool = Field(
         False,

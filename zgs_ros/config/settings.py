@@ -97,8 +97,10 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     problems = [problem for path in given if (problem := _wrong_type(path, given[path], infos))]
     if problems:
         raise SettingsError("; ".join(problems))
+    # A profile sets the node's values too, which a segmenter alone does not have.
+    defaults = {path: value for path, value in PROFILES[profile].items() if path in infos}
     try:
-        return schema.model_validate(_nest({**PROFILES[profile], **given}))
+        return schema.model_validate(_nest({**defaults, **given}))
     except ValidationError as error:
         raise SettingsError("; ".join(_problems(error, infos, given))) from None
 

@@ -68,6 +68,7 @@ class ClipEmbedder:
         sigma: Strength of global subtraction.
         segment_batch: Segments of an image that go through the masked blocks together.
         cuda_graphs: Whether a GPU replays CUDA graphs, see `zgs_ros.gpu.graphs`.
+        reference: Whether the share of a patch that a mask covers is taken as in the authors' code.
 
     Raises:
         ValueError: If there is no such mode, the image tower is not a ViT with class-token pooling, or it
@@ -84,6 +85,7 @@ class ClipEmbedder:
         sigma: float = 5.0,
         segment_batch: int = 32,
         cuda_graphs: bool = False,
+        reference: bool = False,
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"clip.mode: {mode!r} is not one of {', '.join(get_args(Mode))}")
@@ -102,7 +104,9 @@ class ClipEmbedder:
             "sigma": sigma,
             "segment_batch": segment_batch,
             "cuda_graphs": cuda_graphs,
+            "reference": reference,
         }
+        self._reference = reference
         self._mode = mode
         self._batches = Batches(
             min(segment_batch, _cacheable_segments(tower)), "clip.segment_batch"
@@ -152,6 +156,10 @@ class ClipEmbedder:
     def with_cuda_graphs(self) -> ClipEmbedder:
         """The same, but a GPU replays CUDA graphs; see `zgs_ros.gpu.graphs`."""
         return self._with(cuda_graphs=True)
+
+    def as_reference(self) -> ClipEmbedder:
+        """The same, but masks are reduced to patches as in the authors' code."""
+        return self._with(reference=True)
 
     def _with(self, **changes: Any) -> ClipEmbedder:
         settings: dict[str, Any] = {**self._settings, **changes}
@@ -221,7 +229,8 @@ class ClipEmbedder:
 
     def _embed_masked(self, shared: Shared, masks: Masks) -> Tensor:
         """Unit embeddings of segments of one image, (segments, dimensions)."""
-        mu = upload(token_masks(np.asarray(masks), self._tower.grid), self._device)
+        shares = token_masks(np.asarray(masks), self._tower.grid, self._reference)
+        mu = upload(shares, self._device)
 
         def embed(part: slice) -> Tensor:
             own = mu[part]
@@ -232,6 +241,9 @@ class ClipEmbedder:
 
     def _embed_cropped(self, image: Tensor, masks: Masks) -> Tensor:
         """Unit embeddings of segments of one image, cut out on black, (segments, dimensions)."""
+        if masks[0].shape != image.shape[:2]:  # masks of the image as another model sees it
+            resized = resize_images([image], masks[0].shape, "bicubic")[0]
+            image = (resized * 255.0).round().byte().permute(1, 2, 0)
 
         def embed(part: slice) -> Tensor:
             pixels = [self._preprocess(_crop(image, mask)) for mask in masks[part]]

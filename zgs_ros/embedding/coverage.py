@@ -7,20 +7,25 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 
-def token_masks(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+def token_masks(
+    masks: NDArray[Any], grid: tuple[int, int], reference: bool = False
+) -> NDArray[np.float32]:
     """The masks mu over tokens: 1 for the class token, then the covered share of each patch.
 
     Args:
         masks: (segments, height, width), boolean or shares in [0, 1].
         grid: (rows, columns) of patches.
+        reference: Whether shares are taken by `pool` instead of `cover`.
 
     Returns:
         float32 (segments, 1 + rows * columns).
     """
-    shares = cover(masks, grid).reshape(len(masks), -1)
+    shares = (pool if reference else cover)(masks, grid).reshape(len(masks), -1)
     return np.pad(shares, ((0, 0), (1, 0)), constant_values=1.0)
 
 
@@ -42,6 +47,12 @@ def cover(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
         bands[:, row] = _sum_rows(masks, top, bottom)
     share: NDArray[np.float32] = bands @ _overlaps(columns, width).T
     return share * np.float32(rows * columns / (height * width))
+
+
+def pool(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """As `cover`, in the way of the authors' code: borders that cut through pixels take in all of these."""
+    pixels = torch.from_numpy(np.asarray(masks, np.float32))
+    return functional.interpolate(pixels[:, None], size=grid, mode="area")[:, 0].numpy()
 
 
 def _edges(parts: int, length: int) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from zgs_ros.embedding.clip import ClipEmbedder, Mode
 from zgs_ros.evaluation import run
 from zgs_ros.evaluation.datasets.base import Dataset, DatasetError, Sample
 from zgs_ros.evaluation.evaluation_journal import EvaluationJournal
+from zgs_ros.evaluation.intervals import bootstrap_interval, compare
 from zgs_ros.evaluation.mapping import (
     REFERENCE_ENCODER,
     LabelMapper,
@@ -25,7 +26,7 @@ from zgs_ros.evaluation.mapping import (
     load_sentence_encoder,
 )
 from zgs_ros.evaluation.mapping import Mapping as LabelMapping
-from zgs_ros.evaluation.metrics import nan_mean
+from zgs_ros.evaluation.metrics import TEXT_THRESHOLD, nan_mean
 from zgs_ros.evaluation.scoring import LabelRecord, label_records, text_quality, without_nan
 from zgs_ros.labeling.labeler import Labeler, load_labeler
 from zgs_ros.models.loading import load_clip, resolve_device, resolve_precision
@@ -106,7 +107,9 @@ def ablate_embedding(
         variants: By default `embedding_variants`.
 
     Returns:
-        Results, JSON-ready; ``variants`` holds `scoring.text_quality` of each.
+        Results, JSON-ready; ``variants`` holds `scoring.text_quality` of each, its ``interval`` (95 %,
+        bootstrap over images), and what it lost and won against the variant ``baseline``: the first
+        that masks alone, or the first of all.
 
     Raises:
         JournalError, MappingError, ModelError: As for `run.evaluate`.
@@ -139,11 +142,15 @@ def ablate_embedding(
                 continue
             journal.add(_label_sample(embedders, labeler, mapper, sample))
     records = [journal.entries[name] for name in dataset.names if name in journal.entries]
+    baseline = next((v.name for v in chosen if v.mode == "mask"), chosen[0].name)
     results = {
         "identity": identity,
         "images": len(records),
         "skipped": skipped,
-        "variants": without_nan(_summarise(records, [variant.name for variant in chosen])),
+        "baseline": baseline,
+        "variants": without_nan(
+            _summarise(records, [variant.name for variant in chosen], baseline)
+        ),
     }
     run.write_json(folder / "results.json", results)
     return results
@@ -154,6 +161,7 @@ def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, Labeler]:
     device = resolve_device(settings.device)
     precision = resolve_precision(settings.precision, device)
     clip = load_clip(settings.clip, device, precision, settings.profile)
+    clip = clip.as_reference() if settings.reference else clip
     return clip, load_labeler(settings, clip, device)
 
 
@@ -177,13 +185,33 @@ def _label_sample(
     return AblationRecord(name=sample.name, labels=labels, seconds=seconds)
 
 
-def _summarise(records: Sequence[AblationRecord], variants: Iterable[str]) -> dict[str, Any]:
+def _summarise(
+    records: Sequence[AblationRecord], variants: Iterable[str], baseline: str
+) -> dict[str, Any]:
+    before = _right(records, baseline)
     return {
         variant: {
             **text_quality([label for record in records for label in record.labels[variant]]),
+            "interval": bootstrap_interval(now),
+            **asdict(compare(_flat(before), _flat(now))),
             "seconds_per_image": float(np.median([r.seconds[variant] for r in records]))
             if records
             else nan_mean([]),
         }
         for variant in variants
+        for now in [_right(records, variant)]
     }
+
+
+def _right(records: Sequence[AblationRecord], variant: str) -> list[list[bool]]:
+    """Per image whether each object, or each region where there are no objects, has a right label."""
+    images = [record.labels[variant] for record in records]
+    group = "object" if any(label.group == "object" for image in images for label in image) else ""
+    return [
+        [label.text >= TEXT_THRESHOLD for label in image if group in ("", label.group)]
+        for image in images
+    ]
+
+
+def _flat(images: Sequence[Sequence[bool]]) -> list[bool]:
+    return [right for image in images for right in image]

@@ -80,7 +80,7 @@ def ablation_table(results: Mapping[str, Any]) -> Table:
     sizes = [size.name for size in SIZES if first["by_size"][size.name]["regions"]]
     counts = {size: first["by_size"][size]["regions"] for size in sizes}
     kind = "objects" if "objects" in groups else "regions"
-    last = 1 + (len(groups) or 1) + len(sizes)
+    last = 4 + (len(groups) or 1) + len(sizes)
     return Table(
         "Label quality on ground-truth masks, by embedding",
         (
@@ -88,6 +88,9 @@ def ablation_table(results: Mapping[str, Any]) -> Table:
             *(["all"] if not groups else []),
             *("with colour" if group == "objects_with_colour" else group for group in groups),
             *(f"{size} ({counts[size]})" for size in sizes),
+            f"{kind}, 95 %",
+            "lost/won",
+            "p",
             "ms/image",
         ),
         tuple(
@@ -96,14 +99,19 @@ def ablation_table(results: Mapping[str, Any]) -> Table:
                 *([quality["all"]] if not groups else []),
                 *(quality[group] for group in groups),
                 *(quality["by_size"][size]["right"] for size in sizes),
+                _interval(quality["interval"]),
+                "" if name == results["baseline"] else f"{quality['lost']}/{quality['won']}",
+                "" if name == results["baseline"] else f"{quality['p']:.2g}",
                 f"{1000 * quality['seconds_per_image']:.0f}",
             )
             for name, quality in variants.items()
         ),
         f"Share of right labels [%]. Sizes split the {kind} by the share of the image that they "
-        f"cover ({_size_borders()}); their number is in brackets.",
+        f"cover ({_size_borders()}); their number is in brackets. The interval of the {kind}' share is a "
+        f"bootstrap over images; {kind} lost and won are those that '{results['baseline']}' names "
+        "rightly or wrongly and this one not, p by McNemar's exact test.",
         rank=True,
-        brief=(*range(1 + (len(groups) or 1)), last),
+        brief=(0, 1, *range(last - 3, last + 1)),
     )
 
 
@@ -267,6 +275,10 @@ def _classes(results: Mapping[str, Any]) -> Table:
         ("class", "regions", "IoU [%]", "labels right [%]"),
         tuple((name, str(v["regions"]), v["iou"], v["right"]) for name, v in rows),
     )
+
+
+def _interval(bounds: Sequence[float | None]) -> str:
+    return " .. ".join(_text(bound) for bound in bounds)
 
 
 def _size_borders() -> str:

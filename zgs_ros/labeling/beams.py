@@ -45,6 +45,22 @@ class Beams:
         """int64 (active, length): tokens of the beams that go on."""
         return self.tokens.flatten(0, 1)[self.active]
 
+    def normalise_together(self, scores: Tensor) -> Tensor:
+        """Log probabilities over the tokens of all beams of a segment, as in the authors' code.
+
+        They sum to 1 over a segment's beams instead of over each beam's tokens, so that every token of
+        five beams costs about log 5 more, and shorter texts win. A beam that has stopped counts as 1.
+
+        Args:
+            scores: (active, vocabulary), logarithms of at most 1 in sum over each row.
+
+        Returns:
+            (active, vocabulary).
+        """
+        stopped = self._stopped.sum(1).to(scores)
+        masses = stopped.index_add(0, self.segments, scores.exp().sum(1))
+        return scores - masses.log()[self.segments, None]
+
     def grow(self, log_p: Tensor) -> Tensor:
         """Adds a token to every beam that goes on, and keeps the best beams of each segment.
 
@@ -76,10 +92,16 @@ class Beams:
         first = torch.arange(segments, device=log_p.device)[:, None] * beams
         return row_of[(first + parents).flatten()[~self._stopped.flatten()]]
 
-    def texts(self) -> list[list[list[int]]]:
-        """Per segment its beams' tokens up to the end token, the likeliest first."""
+    def texts(self, with_end: bool = False) -> list[list[list[int]]]:
+        """Per segment its beams' tokens up to the end token, the likeliest first.
+
+        Args:
+            with_end: Whether the end token is among them.
+        """
         found: list[list[list[int]]] = []
         for tokens, sums in zip(self.tokens.tolist(), self._sums.tolist(), strict=True):
             possible = [t for t, score in zip(tokens, sums, strict=True) if score > -float("inf")]
-            found.append([t[: t.index(self._end)] if self._end in t else t for t in possible])
+            found.append(
+                [t[: t.index(self._end) + with_end] if self._end in t else t for t in possible]
+            )
         return found

@@ -61,6 +61,7 @@ def load_labeler(settings: SegmenterSettings, clip: ClipEmbedder, device: torch.
                 captions.steps,
                 captions.batch,
                 labeling.alternatives,
+                settings.reference,
             )
         except ValueError as error:
             raise ModelError(f"captions.model {captions.model!r}: {error}") from error

@@ -2,7 +2,8 @@
 
 As in ZeroCap (Tewel et al., "ZeroCap: Zero-Shot Image-to-Text Generation for Visual-Semantic
 Arithmetic", CVPR 2022), with one safeguard: a step that would raise a row's objective is taken back,
-and the row's next one is half as long. So the objective never increases.
+and the row's next one is half as long. So the objective never increases. The authors' code takes every
+step.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def steer(
     context: Context,
     objective: Callable[[Tensor], Tensor],
     steps: int,
+    take_all: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Changes the context of each row so that the next token's distribution lowers an objective.
 
@@ -33,6 +35,7 @@ def steer(
         context: Where to start.
         objective: Logits to (rows,), differentiable.
         steps: Gradient steps; 0 leaves everything as it is.
+        take_all: Whether steps that raise the objective are taken as well.
 
     Returns:
         The steered logits, and the objective before and after each step, float32 (steps + 1, rows).
@@ -55,7 +58,7 @@ def steer(
             for part, gradient in zip(context, gradients, strict=True)
         ]
         new_logits, new_losses, new_gradients = evaluate(place, last=step == steps)
-        better = new_losses < losses
+        better = torch.ones_like(lengths, dtype=torch.bool) if take_all else new_losses < losses
         context = _choose(better, place, context)
         gradients = _choose(better, new_gradients, gradients) if new_gradients else []
         logits, losses = _choose(better, [new_logits, new_losses], [logits, losses])

@@ -80,6 +80,7 @@ class ZeroCapLabeler:
         steps: Gradient steps per token.
         batch: Segments that are captioned together.
         alternatives: Further labels beside the best one, at most ``beams - 1``.
+        reference: Whether captions are searched, compared and cut as in the authors' code.
 
     Attributes:
         cost: Counts work, for benchmarks.
@@ -98,6 +99,7 @@ class ZeroCapLabeler:
         steps: int = 5,
         batch: int = 16,
         alternatives: int = 4,
+        reference: bool = False,
     ) -> None:
         self._model = language_model
         self._clip = clip
@@ -107,6 +109,7 @@ class ZeroCapLabeler:
         self._steps = steps
         self._batch = batch
         self._count = 1 + alternatives
+        self._reference = reference
         texts = language_model.texts
         words = torch.tensor([WORD.fullmatch(text) is not None for text in texts])
         first = torch.tensor([NEW_WORD.fullmatch(text) is not None for text in texts])
@@ -116,6 +119,7 @@ class ZeroCapLabeler:
         self._words = words.to(language_model.device)
         self._first_words = first.to(language_model.device)
         self._known: dict[str, NDArray[np.float32]] = {}
+        self._captions: dict[str, str] = {}  # of labels that are cut from them
         self.cost = Cost()
 
     def label(self, embeddings: NDArray[np.float32]) -> list[tuple[Label, ...]]:
@@ -133,17 +137,34 @@ class ZeroCapLabeler:
             for found in self._write(embeddings[start : start + self._batch])
         ]
         self._embed([caption for found in captions for caption in found])
+        self._captions.clear()
         labels = []
         for row, found in zip(embeddings, captions, strict=True):
             scored = [Label(text, float(row @ self._known[text])) for text in found]
             scored.sort(key=lambda label: -label.score)
+            if self._reference:
+                scored = self._cut(scored)
             labels.append(tuple(scored[: self._count]))
         return labels
 
+    def _cut(self, captions: Sequence[Label]) -> list[Label]:
+        """Different labels, cut from captions, and scored as these."""
+        labels: dict[str, Label] = {}
+        for caption in captions:
+            text = cut(caption.text)
+            labels.setdefault(text, Label(text, caption.score))
+            self._captions.setdefault(text, caption.text)
+        return list(labels.values())
+
     def text_embedding(self, text: str) -> NDArray[np.float32]:
-        """float32 (dimensions,), unit norm: a caption in the labeler's templates."""
-        self._embed([text])
-        return self._known[text]
+        """float32 (dimensions,), unit norm: a caption in the labeler's templates.
+
+        In the authors' code it is the caption that the label was cut from when embeddings were labelled last;
+        of several captions the first.
+        """
+        caption = self._captions.get(text, text)
+        self._embed([caption])
+        return self._known[caption]
 
     def _embed(self, texts: Sequence[str]) -> None:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
@@ -171,20 +192,24 @@ class ZeroCapLabeler:
                 self._clip.embed_continuations, model.texts, texts, segments[beams.segments]
             )
             log_p, context = self._next_token(last, context, candidates, first=position == 0)
-            parents = beams.grow(log_p)
+            parents = beams.grow(
+                beams.normalise_together(log_p) if self._reference else log_p.log_softmax(1)
+            )
             if not len(parents):
                 break
             context = [part[parents] for part in context]
             last = beams.written[:, -1]
+        tidy = str if self._reference else _clean
         return [
-            list(dict.fromkeys(_clean(model.decode(tokens)) for tokens in found))
-            for found in beams.texts()
+            list(dict.fromkeys(tidy(model.decode(tokens)) for tokens in found))
+            for found in beams.texts(with_end=self._reference)
         ]
 
     def _next_token(
         self, last: Tensor, context: Context, candidates: Candidates, first: bool
     ) -> tuple[Tensor, Context]:
-        """Log probability of each next token (rows, vocabulary), and the unchanged context with `last`."""
+        """Logarithms of p^0.99 p0^0.01 of each next token (rows, vocabulary), not normalised; and the
+        unchanged context with `last`."""
         model = self._model
         unsteered, grown = model.continue_from(last, context)
         log_p0 = unsteered.log_softmax(1)
@@ -201,7 +226,11 @@ class ZeroCapLabeler:
             return guidance + FLUENCY * fluency
 
         logits, history = steer(
-            lambda changed: model.continue_from(last, changed)[0], context, objective, self._steps
+            lambda changed: model.continue_from(last, changed)[0],
+            context,
+            objective,
+            self._steps,
+            take_all=self._reference,
         )
         self.cost.add(len(last), asked, candidates.embedded, history)
         end = logits[:, model.end]
@@ -209,7 +238,16 @@ class ZeroCapLabeler:
         allowed = self._first_words if first else self._words
         steered = logits.masked_fill(~allowed, -torch.inf).log_softmax(1)
         fused = FUSION * steered + (1 - FUSION) * log_p0
-        return fused.log_softmax(1), grown
+        return fused, grown
+
+
+def cut(caption: str) -> str:
+    """A label from a caption as in the authors' code: the last character is cut off, full stop or not.
+
+    What is left of nothing but that character is the caption itself, for a label needs a text.
+    """
+    label = caption[:-1].lower().replace(".", "").strip()
+    return label or _clean(caption)
 
 
 def _clean(text: str) -> str:

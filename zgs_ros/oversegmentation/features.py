@@ -33,6 +33,7 @@ class DinoFeatures(torch.nn.Module):
         stride: Pixels between neighbouring patches, in that image.
         attention: What patches attend to: ``"all"`` of them, or a ``"grid"`` that does not overlap, see
             `zgs_ros.oversegmentation.grid_attention`.
+        reference: Whether images are resized and positions interpolated as in the authors' code.
 
     Raises:
         ValueError: If the model is of another kind, or `stride` exceeds its patch size.
@@ -47,6 +48,7 @@ class DinoFeatures(torch.nn.Module):
         short_side: int = 224,
         stride: int = 4,
         attention: Literal["all", "grid"] = "all",
+        reference: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(model, VisionTransformer) or model.pos_embed is None:
@@ -69,11 +71,18 @@ class DinoFeatures(torch.nn.Module):
         self.short_side = short_side
         self.stride = stride
         self._looks_at_grid = attention == "grid" and stride < self.patch
+        self._reference = reference
         config: Any = self.model.pretrained_cfg
         self.register_buffer(
             "mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False
         )
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+
+    def as_reference(self) -> DinoFeatures:
+        """The same model, used as in the authors' code."""
+        attention: Literal["all", "grid"] = "grid" if self._looks_at_grid else "all"
+        features = DinoFeatures(self.model, self.short_side, self.stride, attention, reference=True)
+        return features.to(self.mean).eval()
 
     def resize(self, images: Sequence[Tensor]) -> Tensor:
         """Images of one size, as the model sees them, in [0, 1].
@@ -84,10 +93,14 @@ class DinoFeatures(torch.nn.Module):
         Returns:
             float32 (images, 3, height', width'), short side `short_side`.
         """
-        return resize_images(images, self._resized(*images[0].shape[:2]), "bilinear")
+        mode: Literal["lanczos", "bilinear"] = "lanczos" if self._reference else "bilinear"
+        return resize_images(images, self._resized(*images[0].shape[:2]), mode)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         aspect = min(max(height, width) / min(height, width), MAX_ASPECT)
+        if self._reference:
+            long_side = int(self.short_side * aspect)
+            return (self.short_side, long_side) if height <= width else (long_side, self.short_side)
         # Whole strides, so that the patches reach the image's far edge.
         strides = round((self.short_side * aspect - self.patch) / self.stride)
         long_side = self.patch + strides * self.stride
@@ -126,9 +139,10 @@ class DinoFeatures(torch.nn.Module):
         """Class and register tokens in front, positions added where the model was trained to have them."""
         model = self.model
         in_positions = 0 if model.no_embed_class else model.num_prefix_tokens
-        positions = resample_abs_pos_embed(
-            model.pos_embed, [rows, columns], num_prefix_tokens=in_positions
-        ).to(patches.dtype)
+        resample = _resample_as_dino if self._reference else resample_abs_pos_embed
+        positions = resample(model.pos_embed, [rows, columns], num_prefix_tokens=in_positions).to(
+            patches.dtype
+        )
         extra = [
             token.expand(len(patches), -1, -1).to(patches.dtype)
             for token in (model.cls_token, model.reg_token)
@@ -137,3 +151,26 @@ class DinoFeatures(torch.nn.Module):
         if model.no_embed_class:
             return torch.cat([*extra, patches + positions], dim=1)
         return torch.cat([*extra, patches], dim=1) + positions
+
+
+def _resample_as_dino(positions: Tensor, size: Sequence[int], num_prefix_tokens: int = 1) -> Tensor:
+    """As timm's `resample_abs_pos_embed`, in the way of DINO's own code.
+
+    Cubic convolution with a = -0.75 instead of -0.5, and by factors that a tenth of a position is added
+    to (there against rounding down), so that a map grows a little more than its number of positions.
+    """
+    prefix, grid = positions[:, :num_prefix_tokens], positions[:, num_prefix_tokens:]
+    side = round(grid.shape[1] ** 0.5)
+    square = grid.float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    rows, columns = size
+    resized = (
+        square
+        if (rows, columns) == (side, side)
+        else functional.interpolate(
+            square,
+            scale_factor=((rows + 0.1) / side, (columns + 0.1) / side),
+            mode="bicubic",
+            recompute_scale_factor=False,
+        )
+    )
+    return torch.cat([prefix, resized.flatten(2).transpose(1, 2).to(prefix)], dim=1)

@@ -58,6 +58,19 @@ def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int
     return functional.pad(enlarged, (before, after[1], before, after[0]), mode="replicate")[0]
 
 
+def stretch_to_pixels(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """As `place_on_pixels`, in the way of the authors' code: the nearest of positions that fill the image.
+
+    Args:
+        grid: (channels, rows, columns).
+        size: (height, width) in pixels.
+
+    Returns:
+        (channels, height, width).
+    """
+    return functional.interpolate(grid[None], size=size, mode="nearest")[0]
+
+
 def guided_filter(guide: Tensor, maps: Tensor, radius: int, epsilon: float) -> Tensor:
     """Local linear models of the colour guided filter (He, Sun and Tang, TPAMI 2013, eq. 14 to 16).
 

@@ -99,7 +99,7 @@ class DepthTicket:
         stamp = stamp_ns(message.header)
         gap = abs(stamp - self.stamp_ns)
         known = None if self.message is None else stamp_ns(self.message.header)
-        if gap <= slop_ns and (known is None or gap < abs(known - self.stamp_ns)):
+        if gap <= slop_ns and (known is None or gap <= abs(known - self.stamp_ns)):
             self.message = message
         if stamp >= self.stamp_ns + (slop_ns if self.message is None else 0):
             self._passed = True
