@@ -14,4 +14,4 @@ from zgs_ros.ros.main import main
 
 if __name__ == "__main__":
     node.load_models = lambda settings: HalvesSegmenter()
-    sys.exit(main(sys.argv))
+    sys.exit(main())

@@ -27,7 +27,7 @@ from zgs_ros.files.bags import storage_of
 from zgs_ros.files.labeling import settings_key
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import ImageSegmenter
-from zgs_ros.streaming.outputs import OUTPUT_NAMES, recorded_outputs
+from zgs_ros.streaming.outputs import OUTPUT_NAMES, bag_outputs
 
 LOST = 1
 """Exit code where something is missing from the results."""
@@ -215,7 +215,7 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
         if output not in OUTPUT_NAMES:
             allowed = ", ".join(OUTPUT_NAMES)
             raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
-    outputs = request.outputs or recorded_outputs(settings)
+    outputs = request.outputs or bag_outputs(settings)
     if settings.depth.enabled:
         for camera in cameras:
             for topic in (camera.topics.depth, camera.topics.camera_info):

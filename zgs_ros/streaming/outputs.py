@@ -117,7 +117,7 @@ class Output:
         make: A result to a message, None where there is nothing to send.
         meaning: What is in it, and when it comes; for the reference.
         exists: Whether a node with these settings has it.
-        recorded: Whether a bag is written with it where nothing else is asked for.
+        in_bag: Whether a bag is written with it where nothing else is asked for.
         qos: Of its publisher.
     """
 
@@ -126,7 +126,7 @@ class Output:
     make: Callable[[Showing], Any]
     meaning: str
     exists: Callable[[NodeSettings], bool] = _always
-    recorded: Callable[[NodeSettings], bool] = _never
+    in_bag: Callable[[NodeSettings], bool] = _never
     qos: QosProfile = RELIABLE
 
 
@@ -136,7 +136,7 @@ OUTPUTS = (
         "zgs_ros/msg/SegmentArray",
         segments,
         "Everything that was seen in an image, with the image's header.",
-        recorded=_always,
+        in_bag=_always,
     ),
     Output(
         "label_image",
@@ -155,14 +155,14 @@ OUTPUTS = (
         "sensor_msgs/msg/CompressedImage",
         overlay_compressed,
         "The overlay as JPEG. Drawn while subscribed.",
-        recorded=_always,
+        in_bag=_always,
     ),
     Output(
         "markers",
         "visualization_msgs/msg/MarkerArray",
         markers,
         "Boxes and labels in space, for RViz. With depth, while subscribed.",
-        recorded=_with_depth,
+        in_bag=_with_depth,
     ),
     Output(
         "detections",
@@ -171,7 +171,7 @@ OUTPUTS = (
         "Boxes in pixels, labels with scores, track_id as id. With publish_detections, "
         "while subscribed.",
         exists=_with_detections,
-        recorded=_with_detections,
+        in_bag=_with_detections,
     ),
     Output(
         "detections_3d",
@@ -179,7 +179,7 @@ OUTPUTS = (
         detections_3d,
         "Boxes in metres. With publish_detections and depth, while subscribed.",
         exists=_with_detections_3d,
-        recorded=_with_detections_3d,
+        in_bag=_with_detections_3d,
     ),
 )
 """All of them. Nothing is made for nobody."""
@@ -187,9 +187,9 @@ OUTPUTS = (
 OUTPUT_NAMES = tuple(row.topic for row in OUTPUTS)
 
 
-def recorded_outputs(settings: NodeSettings) -> tuple[str, ...]:
+def bag_outputs(settings: NodeSettings) -> tuple[str, ...]:
     """Topics that a bag is written with where nothing else is asked for."""
-    return tuple(row.topic for row in OUTPUTS if row.recorded(settings))
+    return tuple(row.topic for row in OUTPUTS if row.in_bag(settings))
 
 
 Publishers = Mapping[str, Publisher]
