@@ -2,7 +2,8 @@
 
 A node that embeds a vocabulary for the first time begins with the first phrases. Frequencies are those
 of the package wordfreq (https://pypi.org/project/wordfreq), which is needed for this script alone; a
-phrase of several words has the frequency that wordfreq estimates from its words.
+phrase of several words has the frequency that wordfreq estimates from its words, a tenth of it for each
+further word: "night light" is much rarer than "night" and "light" are.
 
     pip install wordfreq
     python scripts/order_vocabulary.py [FILE]
@@ -23,8 +24,13 @@ def order(text: str) -> str:
     lines = text.splitlines()
     comments = [line for line in lines if line.startswith("#")]
     phrases = [line for line in lines if line.strip() and not line.startswith("#")]
-    phrases.sort(key=lambda phrase: (-zipf_frequency(phrase, "en"), phrase))
+    phrases.sort(key=lambda phrase: (-_frequency(phrase), phrase))
     return "\n".join([*comments, *phrases, ""])
+
+
+def _frequency(phrase: str) -> float:
+    """Decimal logarithm of the frequency, of which only the order matters."""
+    return zipf_frequency(phrase, "en") - len(phrase.split()) + 1
 
 
 if __name__ == "__main__":

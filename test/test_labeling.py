@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from zgs_ros import progress
 from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.labeling import phrase_cache
-from zgs_ros.labeling.labeler import _text_encoder
+from zgs_ros.labeling.labeler import FIRST_PHRASES, _text_encoder
 from zgs_ros.labeling.retrieval import (
     PhraseEmbeddings,
     RetrievalLabeler,
@@ -57,6 +57,27 @@ def test_the_everyday_vocabulary_is_broad_and_clean() -> None:
 )
 def test_the_everyday_vocabulary_has_what_robots_see(phrase: str) -> None:
     assert phrase in load_vocabulary("everyday")
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "person",
+        "door",
+        "wall",
+        "floor",
+        "ceiling",
+        "window",
+        "chair",
+        "table",
+        "dog",
+        "car",
+        "tree",
+        "cup",
+    ],
+)
+def test_what_is_seen_most_is_embedded_first(phrase: str) -> None:
+    assert phrase in load_vocabulary("everyday")[:FIRST_PHRASES]
 
 
 def test_the_synthetic_vocabulary_is_that_of_the_synthetic_world() -> None:
