@@ -23,7 +23,7 @@ from zgs_ros.streaming.port import QosProfile
 TYPES = TypeSupport("jazzy")
 HEADER = messages.header(TYPES, 1_700_000_000_123_456_789, "camera")
 PLACE = Placement((0.1, -0.2, 2.5), (0.3, 0.4, 0.05))
-LABELS = (Label("red mug", 0.5), Label("cup", 0.25))
+LABELS = (Label("red mug", 0.31, 0.5), Label("cup", 0.25, 0.125))
 
 
 def over_the_wire(message: Any) -> Any:
@@ -56,9 +56,18 @@ def test_boxes_are_the_segments_regions_of_interest() -> None:
     assert box.center.position.x - box.size_x / 2 == 10, "the left edge is the x_offset"
     assert [(r.hypothesis.class_id, r.hypothesis.score) for r in mug.results] == [
         ("red mug", 0.5),
-        ("cup", 0.25),
-    ]
+        ("cup", 0.125),
+    ], "scores of vision_msgs are probabilities"
     assert (mug.id, rest.id, list(rest.results)) == ("12", "", [])
+
+
+@pytest.mark.parametrize(("cosine", "score"), [(0.25, 0.25), (-0.1, 0.0), (1.0000001, 1.0)])
+def test_scores_without_a_probability_are_cosines_within_bounds(
+    cosine: float, score: float
+) -> None:
+    labels = (Label("mug", cosine),)
+    found = detection2d_array(TYPES, HEADER, seen((1, labels, Roi(0, 0, 1, 1), 0, None)))
+    assert found.detections[0].results[0].hypothesis.score == score
 
 
 def test_boxes_in_space_are_those_of_segments_that_have_a_place() -> None:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
+from zgs_ros import progress
+from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.evaluation.datasets.published import CONTEXT_CLASSES, PLAIN_ENGLISH, VOC_CLASSES
-from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings, embed_phrases
+from zgs_ros.labeling import phrase_cache
+from zgs_ros.labeling.labeler import FIRST_PHRASES, _text_encoder
+from zgs_ros.labeling.retrieval import (
+    PhraseEmbeddings,
+    RetrievalLabeler,
+    cached_phrase_embeddings,
+    embed_phrases,
+)
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary, shipped_vocabularies
+from zgs_ros.models.loading import load_clip
 from zgs_ros.synthetic import phrases
 
 CLASS_NAMES = Path(__file__).parent / "class_names"
@@ -96,6 +110,27 @@ def test_the_lists_are_those_that_the_evaluation_reads(names: tuple[str, ...], f
     assert [first for first, *_ in class_names(CLASS_NAMES / f"{file}.txt")] == spoken
 
 
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "person",
+        "door",
+        "wall",
+        "floor",
+        "ceiling",
+        "window",
+        "chair",
+        "table",
+        "dog",
+        "car",
+        "tree",
+        "cup",
+    ],
+)
+def test_what_is_seen_most_is_embedded_first(phrase: str) -> None:
+    assert phrase in load_vocabulary("everyday")[:FIRST_PHRASES]
+
+
 def test_the_synthetic_vocabulary_is_that_of_the_synthetic_world() -> None:
     assert sorted(load_vocabulary("synthetic")) == sorted(phrases())
     assert shipped_vocabularies() == ["everyday", "synthetic"]
@@ -106,8 +141,8 @@ def test_a_users_file_replaces_or_extends(tmp_path: Path) -> None:
     path.write_text("# my things\n  Left   gripper \n\nworkpiece\n", encoding="utf-8")
     assert load_vocabulary(str(path)) == ("Left gripper", "workpiece")
     extended = load_vocabulary("synthetic", str(path))
-    assert extended[-2:] == ("Left gripper", "workpiece")
-    assert extended[:-2] == load_vocabulary("synthetic")
+    assert extended[:2] == ("Left gripper", "workpiece"), "what a user adds is embedded first"
+    assert extended[2:] == load_vocabulary("synthetic")
 
 
 def test_duplicates_are_used_once_and_counted(
@@ -198,17 +233,179 @@ def test_embeddings_are_computed_once_per_model_and_content(tmp_path: Path) -> N
     assert len(calls) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage that is no safetensors file"])
-def test_a_damaged_cache_is_computed_again(damage: bytes, tmp_path: Path) -> None:
-    expected = cached_phrase_embeddings(["a"], ["{}"], letters, "m", tmp_path)
+def cached(folder: Path, phrases: Sequence[str] = ("a", "b", "ab")) -> np.ndarray:
+    return cached_phrase_embeddings(phrases, ["{}"], letters, "m", folder)
+
+
+def replace_by(*rows: np.ndarray, name: str = "embeddings") -> Callable[[Path], object]:
+    return lambda path: save_file({name: np.array(rows[0])}, path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "garbage": lambda path: path.write_bytes(b"garbage that is no safetensors file"),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:20]),
+    "a byte changed": lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\7"),
+    "wrong width": replace_by(np.zeros((3, 1), np.float32)),
+    "one-dimensional": replace_by(np.zeros(3, np.float32)),
+    "zero-dimensional": replace_by(np.float32(1)),
+    "integers": replace_by(np.zeros((3, 2), np.int64)),
+    "not a number": replace_by(np.full((3, 2), np.nan, np.float32)),
+    "other name": replace_by(np.zeros((3, 2), np.float32), name="x"),
+    "too large": lambda path: os.truncate(path, 10**9),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "dangling link": lambda path: (path.unlink(), path.symlink_to("/nowhere/x")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_computed_again(damage: str, tmp_path: Path) -> None:
+    expected = cached(tmp_path)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(damage)
-    assert np.array_equal(cached_phrase_embeddings(["a"], ["{}"], letters, "m", tmp_path), expected)
-    assert np.array_equal(cached_phrase_embeddings(["a"], ["{}"], letters, "m", tmp_path), expected)
+    DAMAGES[damage](file)
+    assert np.array_equal(cached(tmp_path), expected)
+    assert np.array_equal(cached(tmp_path), expected)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name], "nothing is left behind"
 
 
-def test_a_cache_that_cant_be_written_costs_no_result(tmp_path: Path) -> None:
+def test_a_cache_that_cant_be_written_costs_no_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    embedded = cached_phrase_embeddings(["a"], ["{}"], letters, "m", blocked / "cache")
-    assert embedded.tolist() == [[1.0, 0.0]]
+    np.testing.assert_allclose(cached(blocked / "cache"), letters(["a", "b", "ab"]), atol=1e-6)
+    assert "can't be written" in caplog.text
+
+
+def test_a_full_disk_costs_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))  # files can't get larger
+    try:
+        embedded = cached(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    np.testing.assert_allclose(embedded, letters(["a", "b", "ab"]), atol=1e-6)
+    assert "can't be written" in caplog.text
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_caches_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phrase_cache, "MAX_BYTES", 500)
+    (tmp_path / "mine.safetensors").write_bytes(bytes(1000))
+    for count in range(1, 6):
+        cached(tmp_path, ["a"] * count)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "mine.safetensors" in left
+    assert 1 <= len(left) - 1 < 5
+
+
+# Vocabularies that are embedded step by step
+
+
+class Encoder:
+    """`letters`, which counts its texts and can be stopped."""
+
+    def __init__(self, stop_after: int = 10**9) -> None:
+        self.texts: list[str] = []
+        self.stop_after = stop_after
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        if len(self.texts) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.texts += texts
+        return letters(texts)
+
+
+PHRASES = ["a" * (number % 7 + 1) + "b" * (number % 5) for number in range(99)] + ["a" + "b" * 9]
+
+
+def phrase_embeddings(folder: Path, encoder: Encoder) -> PhraseEmbeddings:
+    return PhraseEmbeddings(PHRASES, ["{}"], encoder, "m", folder)
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zgs_ros.labeling.retrieval.CHUNK", 10)
+    with pytest.raises(KeyboardInterrupt):
+        phrase_embeddings(tmp_path, Encoder(stop_after=20)).embed(100)
+    again = Encoder()
+    source = phrase_embeddings(tmp_path, again)
+    known = 100 - source.missing
+    assert known == 20
+    source.embed(100)
+    assert again.texts == PHRASES[known:]
+    np.testing.assert_allclose(source.rows, letters(PHRASES), atol=1e-6)
+
+
+def test_more_phrases_on_disk_are_not_replaced_by_fewer(tmp_path: Path) -> None:
+    early, whole = phrase_embeddings(tmp_path, Encoder()), phrase_embeddings(tmp_path, Encoder())
+    whole.embed(100)
+    early.embed(10)
+    assert phrase_embeddings(tmp_path, Encoder()).missing == 0
+
+
+def test_a_labeler_begins_with_the_first_phrases_and_completes_between_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("zgs_ros.labeling.retrieval.time.monotonic", lambda: now[0])
+
+    def slow(texts: Sequence[str]) -> np.ndarray:
+        now[0] += 0.01 * len(texts)
+        return letters(texts)
+
+    source = PhraseEmbeddings(PHRASES, ["{}"], slow, "m", tmp_path)
+    source.embed(32)
+    labeler = RetrievalLabeler(PHRASES, source, alternatives=0)
+    wanted = letters(PHRASES[-1:])
+    assert labeler.label(wanted)[0][0].text != PHRASES[-1]
+    frames = 0
+    while source.missing:
+        now[0] += 1.0  # a frame
+        before = now[0]
+        labels = labeler.label(wanted)
+        assert now[0] - before <= 0.25 + 1e-6, "a quarter of the time between frames at most"
+        frames += 1
+    assert frames == 3  # 68 phrases at 25 a frame
+    complete = RetrievalLabeler(PHRASES, letters(PHRASES), alternatives=0)
+    assert labels[0][0].text == complete.label(wanted)[0][0].text == PHRASES[-1]
+    assert phrase_embeddings(tmp_path, Encoder()).missing == 0, "and keeps them"
+
+
+def test_progress_is_shown_while_a_vocabulary_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zgs_ros.labeling.retrieval.CHUNK", 40)
+    seen: list[str] = []
+
+    def watching(texts: Sequence[str]) -> np.ndarray:
+        seen.append(progress.current())
+        return letters(texts)
+
+    PhraseEmbeddings(PHRASES, ["{}"], watching, "m", tmp_path).embed(100)
+    assert seen[0] == "embedding the vocabulary: 0 of 100 phrases"
+    assert seen[1] == "embedding the vocabulary: 40 of 100 phrases, 0 s left"
+    assert progress.current() == ""
+
+
+# Probabilities
+
+
+def test_probabilities_are_clips_softmax_over_the_vocabulary() -> None:
+    # exp(0), exp(-ln 2), exp(-ln 4) at a scale of 10 ln 2: 4/7, 2/7, 1/7
+    rows = np.array([[0.9], [0.8], [0.7]], np.float32)
+    labeler = RetrievalLabeler(["x", "y", "z"], rows, 1, logit_scale=float(10 * np.log(2)))
+    (labels,) = labeler.label(np.ones((1, 1), np.float32))
+    assert [label.probability for label in labels] == pytest.approx([4 / 7, 2 / 7], rel=1e-5)
+    assert [label.score for label in labels] == pytest.approx([0.9, 0.8])
+
+
+def test_without_a_scale_there_are_no_probabilities() -> None:
+    labeler = RetrievalLabeler(["x"], np.ones((1, 1), np.float32))
+    assert labeler.label(np.ones((1, 1), np.float32))[0][0].probability is None
+
+
+def test_continuations_serve_vocabularies() -> None:
+    settings = make_settings(SegmenterSettings, {"profile": "mini"})
+    clip = load_clip(settings.clip, torch.device("cpu"), torch.float32)
+    texts = [f"Image of a {phrase}." for phrase in load_vocabulary("everyday")[:50]]
+    np.testing.assert_allclose(_text_encoder(clip)(texts), clip.embed_texts(texts), atol=2e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -285,6 +286,25 @@ def test_damaged_bundled_models_are_refused(
     monkeypatch.setattr(loading.resources, "files", lambda _: tmp_path)
     with pytest.raises(ModelError, match=re.escape("model.safetensors is missing or damaged")):
         bundled_folder("zgs-mini-dino")
+
+
+def test_a_tokenizer_that_cant_be_had_is_named(
+    offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some CLIPs take another tokenizer than open_clip's own."""
+    model = "ViT-B-32"
+    config = {**open_clip.get_model_config(model)}
+    config["text_cfg"] = {**config["text_cfg"], "hf_tokenizer_name": str(tmp_path / "none")}
+    monkeypatch.setattr(open_clip, "get_model_config", lambda name: copy.deepcopy(config))
+    monkeypatch.setattr(open_clip.factory, "get_model_config", lambda name: copy.deepcopy(config))
+    monkeypatch.setattr(loading, "_pull_from_hub", lambda *_: tmp_path)
+    find_clip.cache_clear()
+    settings = {"profile": "mini", "clip.model": model, "clip.pretrained": "openai"}
+    try:
+        with pytest.raises(ModelError, match=r"its tokenizer .*none can't be had"):
+            pull(make_settings(SegmenterSettings, {**settings, "clip.masked_blocks": 1}))
+    finally:
+        find_clip.cache_clear()
 
 
 def test_the_bundled_models_are_whole_and_small() -> None:

@@ -216,6 +216,20 @@ def test_a_label_that_wins_now_and_then_shows_only_without_smoothing(
         assert got[1].score == pytest.approx((0.32 * np.exp(-0.1) + 0.30) / (1 + np.exp(-0.1)))
 
 
+def test_probabilities_are_averaged_like_scores() -> None:
+    tracker = Tracker(TrackingSettings(smoothing=1.0))
+    [seen] = picture({}).segments
+    frames = [(Label("cup", 0.3, 0.9),), (Label("cup", 0.3, 0.5),), (Label("cup", 0.3),)]
+    got = [
+        tracker.update(replace(picture({}), segments=(replace(seen, labels=labels),)), 0.1 * number)
+        for number, labels in enumerate(frames)
+    ]
+    first, second, unknown = (frame.segments[0].labels[0].probability for frame in got)
+    assert first == pytest.approx(0.9)
+    assert second == pytest.approx((0.9 * np.exp(-0.1) + 0.5) / (1 + np.exp(-0.1)))
+    assert unknown is None
+
+
 def test_a_label_follows_when_the_thing_really_changes() -> None:
     tracker = Tracker(TrackingSettings(smoothing=1.0))
     got = []

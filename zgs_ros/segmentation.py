@@ -20,10 +20,12 @@ class Label:
     Attributes:
         text: The phrase, for example ``"red mug"``.
         score: Cosine between the segment's embedding and the phrase's, in [-1, 1].
+        probability: CLIP's for this text among all that were compared, in [0, 1]; None if unknown.
     """
 
     text: str
     score: float
+    probability: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -291,8 +291,13 @@ class Segmenter:
         return Segmentation(label_map, segments, self.model, times)
 
 
-def load_segmenter(settings: SegmenterSettings) -> Segmenter:
+def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Segmenter:
     """Loads the models and the vocabulary, if there is one.
+
+    Args:
+        settings: All knobs.
+        begin_early: Whether to begin with the most frequent phrases where the vocabulary was not embedded
+            before: a camera doesn't wait, but labels of files must not depend on time.
 
     Raises:
         zgs_ros.models.ModelError: If a model can't be loaded; the message says what to do.
@@ -306,7 +311,7 @@ def load_segmenter(settings: SegmenterSettings) -> Segmenter:
     precision = resolve_precision(settings.precision, device)
     dino = load_dino(settings.dino, device, precision, settings.profile)
     clip = load_clip(settings.clip, device, precision, settings.profile)
-    return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
+    return Segmenter(settings, dino, clip, load_labeler(settings, clip, device, begin_early))
 
 
 def _check_image(image: Image, max_pixels: int) -> None:

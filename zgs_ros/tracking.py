@@ -195,10 +195,13 @@ class _Outline:
 class _Texts:
     """Mean scores of a track's labels, in which what is long past counts less.
 
-    A text that a frame does not report scored there at most as the last one that it reports.
+    A text that a frame does not report scored there at most as the last one that it reports, and had
+    next to no probability.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
+    chances: dict[str, float] = field(default_factory=dict)
+    knows_chances: bool = False
     floor: float = 0.0
     weight: float = 0.0
 
@@ -213,10 +216,19 @@ class _Texts:
         self.floor += (floor - self.floor) / self.weight
         best = sorted(self.scores, key=lambda text: (-self.scores[text], text))[:MAX_TEXTS]
         self.scores = {text: self.scores[text] for text in best}
+        chances = {label.text: label.probability for label in labels}
+        self.knows_chances = all(chance is not None for chance in chances.values())
+        for text in best:
+            old = self.chances.get(text, 0.0)
+            self.chances[text] = old + ((chances.get(text) or 0.0) - old) / self.weight
+        self.chances = {text: self.chances[text] for text in best}
 
     def best(self, count: int) -> tuple[Label, ...]:
         """The first labels in falling order of score."""
-        return tuple(Label(text, self.scores[text]) for text in list(self.scores)[:count])
+        return tuple(
+            Label(text, self.scores[text], self.chances[text] if self.knows_chances else None)
+            for text in list(self.scores)[:count]
+        )
 
 
 @dataclass(eq=False)

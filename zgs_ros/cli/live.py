@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -112,7 +113,7 @@ def run(
             remappings=remappings,
             use_sim_time=is_simulated,
         )
-        peer.run(settings, options, load_segmenter)
+        peer.run(settings, options, partial(load_segmenter, begin_early=True))
 
 
 def camera(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder
-from zgs_ros.labeling.retrieval import RetrievalLabeler, cached_phrase_embeddings
+from zgs_ros.labeling.retrieval import PhraseEmbeddings, RetrievalLabeler
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.labeling.zerocap import ZeroCapLabeler
 from zgs_ros.models.loading import ModelError, load_language_model
 from zgs_ros.segmentation import Label
 
 Embeddings = NDArray[np.float32]
+
+FIRST_PHRASES = 1000
+"""Phrases that are embedded before the first image where the rest may come later."""
 
 
 class Labeler(Protocol):
@@ -35,13 +39,20 @@ class Labeler(Protocol):
         ...
 
 
-def load_labeler(settings: SegmenterSettings, clip: ClipEmbedder, device: torch.device) -> Labeler:
+def load_labeler(
+    settings: SegmenterSettings,
+    clip: ClipEmbedder,
+    device: torch.device,
+    begin_early: bool = False,
+) -> Labeler:
     """Sets up the labeler that ``labeling.method`` names.
 
     Args:
         settings: Vocabulary or language model, and the labels' number and templates.
         clip: The CLIP that embeds the segments.
         device: Where a language model runs.
+        begin_early: Whether to begin with a vocabulary's first phrases, where embeddings are not on
+            disk yet, and to embed the others between images.
 
     Raises:
         ModelError: If the language model can't be loaded; the message says what to do.
@@ -66,7 +77,12 @@ def load_labeler(settings: SegmenterSettings, clip: ClipEmbedder, device: torch.
         except ValueError as error:
             raise ModelError(f"captions.model {captions.model!r}: {error}") from error
     phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
-    texts = cached_phrase_embeddings(
-        phrases, labeling.templates, clip.embed_texts, f"{clip.name} {clip.fingerprint()}"
-    )
-    return RetrievalLabeler(phrases, texts, labeling.alternatives)
+    space = f"{clip.name} {clip.fingerprint()}"
+    source = PhraseEmbeddings(phrases, labeling.templates, _text_encoder(clip), space)
+    source.embed(FIRST_PHRASES if begin_early else len(phrases))
+    return RetrievalLabeler(phrases, source, labeling.alternatives, clip.logit_scale)
+
+
+def _text_encoder(clip: ClipEmbedder) -> Callable[[Sequence[str]], Embeddings]:
+    """CLIP's, for texts that begin alike as a template's do."""
+    return lambda texts: clip.embed_continuations(texts, [0] * len(texts)).cpu().numpy()

@@ -4,21 +4,124 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from zgs_ros.labeling import phrase_cache
+from zgs_ros.progress import activity
 from zgs_ros.segmentation import Label
 
 Embeddings = NDArray[np.float32]
 
+CHUNK = 128
+"""Phrases that are embedded together before the first image."""
+SMALLEST_CHUNK, LARGEST_CHUNK = 16, 1024
+"""Phrases that are embedded together between images; fewer would take hardly less time."""
+SAVE_SECONDS = 15.0
+"""Time between savings of a vocabulary that is being embedded."""
+BACKGROUND_SHARE = 0.25
+"""Share of the time between frames in which the rest of a vocabulary is embedded."""
+BACKGROUND_SECONDS = 0.5
+"""Longest time at once."""
+
 logger = logging.getLogger(__name__)
+
+
+class PhraseEmbeddings:
+    """A vocabulary's embeddings, computed from the first phrase on and kept on disk as they come.
+
+    Args:
+        phrases: The vocabulary; what is most often needed comes first.
+        templates: Sentences with one ``{}``.
+        embed: Text encoder, texts to float32 (texts, dimensions).
+        model: Identifies the text encoder and its weights.
+        folder: Cache folder, by default `phrase_cache.cache_folder`.
+    """
+
+    def __init__(
+        self,
+        phrases: Sequence[str],
+        templates: Sequence[str],
+        embed: Callable[[Sequence[str]], Embeddings],
+        model: str,
+        folder: Path | None = None,
+    ) -> None:
+        self.phrases = tuple(phrases)
+        self._templates = tuple(templates)
+        self._embed = embed
+        content = "\n".join([model, *templates, "", *phrases])
+        key = hashlib.sha256(content.encode()).hexdigest()
+        self._path = (folder or phrase_cache.cache_folder()) / f"{key[:32]}.safetensors"
+        self._rows = np.zeros((0, 0), np.float32)
+        self._known = self._saved = 0
+        self._seconds = 0.0  # per phrase; 0: not known
+        self._keeps = True
+        self._saved_at = time.monotonic()
+        if (cached := phrase_cache.read(self._path, len(self.phrases))) is not None:
+            self._take(cached)
+            self._saved = self._known
+
+    @property
+    def rows(self) -> Embeddings:
+        """float32 (known phrases, dimensions), unit norm."""
+        return self._rows[: self._known]
+
+    @property
+    def missing(self) -> int:
+        """Phrases that are not embedded yet."""
+        return len(self.phrases) - self._known
+
+    def embed(self, phrases: int) -> None:
+        """Embeds until so many are known; a run that is stopped keeps what it has."""
+        phrases = min(phrases, len(self.phrases))
+        if self._known >= phrases:
+            return
+        try:
+            with activity("embedding the vocabulary", phrases, "phrases", self._known) as running:
+                while self._known < phrases:
+                    self._next(min(CHUNK, phrases - self._known))
+                    running.report(self._known)
+        finally:
+            self._save()
+
+    def embed_some(self, seconds: float) -> bool:
+        """Embeds as many as there is time for, at most `BACKGROUND_SECONDS` where a few take less.
+
+        Returns:
+            False if there was not even time for a few.
+        """
+        if SMALLEST_CHUNK * self._seconds > seconds:
+            return False
+        seconds = min(seconds, BACKGROUND_SECONDS)
+        count = int(seconds / self._seconds) if self._seconds else 0
+        self._next(min(max(count, SMALLEST_CHUNK), LARGEST_CHUNK, self.missing))
+        if not self.missing:
+            self._save()
+        return True
+
+    def _next(self, count: int) -> None:
+        start = time.monotonic()
+        chunk = self.phrases[self._known : self._known + count]
+        self._take(embed_phrases(chunk, self._templates, self._embed))
+        self._seconds = (time.monotonic() - start) / len(chunk)
+        if time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self._save()
+
+    def _take(self, rows: Embeddings) -> None:
+        if not self._known:
+            self._rows = np.empty((len(self.phrases), rows.shape[1]), np.float32)
+        self._rows[self._known : self._known + len(rows)] = rows
+        self._known += len(rows)
+
+    def _save(self) -> None:
+        if self._keeps and self._known > self._saved and np.isfinite(self.rows).all():
+            self._keeps = phrase_cache.write(self._path, self.rows)
+            self._saved = self._known
+        self._saved_at = time.monotonic()
 
 
 class RetrievalLabeler:
@@ -26,19 +129,31 @@ class RetrievalLabeler:
 
     Args:
         phrases: The vocabulary.
-        embeddings: float32 (phrases, dimensions), unit norm, in the order of `phrases`.
+        embeddings: float32 (phrases, dimensions), unit norm, in the order of `phrases`; or what embeds
+            these phrases: then the first ones that are known are used, and between frames some more are
+            embedded until all are.
         alternatives: Further labels beside the best one.
+        logit_scale: Factor of cosines in CLIP's softmax; None leaves labels without a probability.
     """
 
     def __init__(
-        self, phrases: Sequence[str], embeddings: Embeddings, alternatives: int = 4
+        self,
+        phrases: Sequence[str],
+        embeddings: Embeddings | PhraseEmbeddings,
+        alternatives: int = 4,
+        logit_scale: float | None = None,
     ) -> None:
-        if len(phrases) != len(embeddings):
-            raise ValueError(f"{len(phrases)} phrases, but {len(embeddings)} embeddings")
+        self._source = embeddings if isinstance(embeddings, PhraseEmbeddings) else None
+        rows = embeddings.rows if isinstance(embeddings, PhraseEmbeddings) else embeddings
+        known = len(phrases) - (self._source.missing if self._source else 0)
+        if known != len(rows) or not known:
+            raise ValueError(f"{known} phrases, but {len(rows)} embeddings")
         self.phrases = tuple(phrases)
-        self._embeddings = embeddings
+        self._embeddings = rows
         self._row = {phrase: row for row, phrase in enumerate(self.phrases)}
-        self._count = min(1 + alternatives, len(self.phrases))
+        self._count = 1 + alternatives
+        self._logit_scale = logit_scale
+        self._grown_at = time.monotonic()
 
     def label(self, embeddings: Embeddings) -> list[tuple[Label, ...]]:
         """Nearest phrases of each embedding.
@@ -49,19 +164,37 @@ class RetrievalLabeler:
         Returns:
             Per segment the best labels in falling order of cosine; equal scores in the vocabulary's order.
         """
+        self._grow()
         if not len(embeddings):
             return []
         scores = embeddings @ self._embeddings.T  # (segments, phrases)
+        count = min(self._count, scores.shape[1])
         # Sorting whole vocabularies takes longer than comparing with them.
-        lowest = np.partition(scores, -self._count, axis=1)[:, -self._count]
+        lowest = np.partition(scores, -count, axis=1)[:, -count]
         return [
-            self._labels(row, np.flatnonzero(row >= bound))
+            self._labels(row, np.flatnonzero(row >= bound), count)
             for row, bound in zip(scores, lowest, strict=True)
         ]
 
-    def _labels(self, row: Embeddings, columns: NDArray[np.intp]) -> tuple[Label, ...]:
-        order = columns[np.argsort(-row[columns], kind="stable")][: self._count]
-        return tuple(Label(self.phrases[column], float(row[column])) for column in order)
+    def _grow(self) -> None:
+        """Embeds some more phrases, in a share of the time since the last ones."""
+        if self._source is None or not self._source.missing:
+            return
+        passed = time.monotonic() - self._grown_at
+        if self._source.embed_some(BACKGROUND_SHARE * passed):
+            self._grown_at = time.monotonic()
+            self._embeddings = self._source.rows
+            if not self._source.missing:
+                logger.info("the vocabulary is complete: %d phrases", len(self.phrases))
+
+    def _labels(self, row: Embeddings, columns: NDArray[np.intp], count: int) -> tuple[Label, ...]:
+        order = columns[np.argsort(-row[columns], kind="stable")][:count]
+        scale = self._logit_scale
+        chances = [None] * count if scale is None else probabilities(row, scale)[order].tolist()
+        return tuple(
+            Label(self.phrases[column], float(row[column]), chance)
+            for column, chance in zip(order, chances, strict=True)
+        )
 
     def text_embedding(self, phrase: str) -> Embeddings:
         """float32 (dimensions,) embedding of a phrase of the vocabulary.
@@ -70,6 +203,12 @@ class RetrievalLabeler:
             KeyError: If the phrase is not in it.
         """
         return self._embeddings[self._row[phrase]]
+
+
+def probabilities(cosines: Embeddings, logit_scale: float) -> Embeddings:
+    """CLIP's softmax over texts: float32 (texts,) that sum to 1, of cosines (texts,)."""
+    powers = np.exp(logit_scale * (cosines - cosines.max()))
+    return np.asarray(powers / powers.sum(), np.float32)
 
 
 def embed_phrases(
@@ -89,54 +228,7 @@ def cached_phrase_embeddings(
     model: str,
     folder: Path | None = None,
 ) -> Embeddings:
-    """`embed_phrases`, computed once per model, vocabulary content and templates, then read from disk.
-
-    A cache that can't be read or written costs the time of computing, never the result.
-
-    Args:
-        phrases: The vocabulary.
-        templates: Sentences with one ``{}``.
-        embed: Text encoder, texts to float32 (texts, dimensions).
-        model: Identifies the text encoder and its weights.
-        folder: Cache folder, by default `cache_folder`.
-    """
-    content = "\n".join([model, *templates, "", *phrases])
-    key = hashlib.sha256(content.encode()).hexdigest()
-    path = (folder or cache_folder()) / f"{key[:32]}.safetensors"
-    try:
-        embeddings: Embeddings = load_file(path)["embeddings"]
-        if embeddings.shape[0] == len(phrases):
-            return embeddings
-    except FileNotFoundError:
-        pass
-    except (OSError, SafetensorError, KeyError) as error:
-        logger.warning("vocabulary cache %s can't be read (%s): computing it again", path, error)
-    embeddings = embed_phrases(phrases, templates, embed)
-    try:
-        _write(path, embeddings)
-    except OSError as error:
-        logger.warning(
-            "vocabulary cache %s can't be written (%s): it will be computed at each start",
-            path,
-            error,
-        )
-    return embeddings
-
-
-def cache_folder() -> Path:
-    """Where embedded vocabularies are kept: ``$XDG_CACHE_HOME/zgs_ros/vocabularies``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "zgs_ros" / "vocabularies"
-
-
-def _write(path: Path, embeddings: Embeddings) -> None:
-    """Writes under a temporary name first, so that another process never reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        save_file({"embeddings": np.ascontiguousarray(embeddings)}, temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """All of `PhraseEmbeddings`, which has the arguments: float32 (phrases, dimensions), unit norm."""
+    found = PhraseEmbeddings(phrases, templates, embed, model, folder)
+    found.embed(len(phrases))
+    return found.rows

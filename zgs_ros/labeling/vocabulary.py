@@ -29,17 +29,18 @@ def load_vocabulary(name: str, extra: str = "") -> tuple[str, ...]:
 
     Args:
         name: A shipped vocabulary (see `shipped_vocabularies`) or the path of a text file.
-        extra: Path of a file whose phrases come behind those of `name`; "" for none.
+        extra: Path of a file whose phrases come before those of `name`; "" for none.
 
     Returns:
-        The phrases in the order of the file(s), without duplicates.
+        The phrases in the order of the file(s), without duplicates. Where embedding them takes long, the
+        first ones are used first.
 
     Raises:
         VocabularyError: If a file is missing, empty, not UTF-8 text, or has an overlong line.
     """
     phrases = _read(_find(name))
     if extra:
-        phrases = list(dict.fromkeys([*phrases, *_read(_find(extra))]))
+        phrases = list(dict.fromkeys([*_read(_find(extra)), *phrases]))
     return tuple(phrases)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.labeling.beams import Beams
 from zgs_ros.labeling.candidates import Candidates
-from zgs_ros.labeling.retrieval import embed_phrases
+from zgs_ros.labeling.retrieval import embed_phrases, probabilities
 from zgs_ros.labeling.steering import steer
 from zgs_ros.models.language_model import Context, LanguageModel
 from zgs_ros.segmentation import Label
@@ -140,7 +140,12 @@ class ZeroCapLabeler:
         self._captions.clear()
         labels = []
         for row, found in zip(embeddings, captions, strict=True):
-            scored = [Label(text, float(row @ self._known[text])) for text in found]
+            cosines = np.array([row @ self._known[text] for text in found])
+            chances = probabilities(cosines, self._clip.logit_scale)
+            scored = [
+                Label(text, float(cosine), float(chance))
+                for text, cosine, chance in zip(found, cosines, chances, strict=True)
+            ]
             scored.sort(key=lambda label: -label.score)
             if self._reference:
                 scored = self._cut(scored)

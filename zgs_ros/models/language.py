@@ -24,14 +24,14 @@ def find_language_model(name: str, download: bool = True) -> Path:
         ValueError: If it is neither, or the folder lacks a file.
         zgs_ros.models.hub.HubError: If it is neither in the cache nor to be had from the hub.
     """
-    return [
-        weights_file(name, (file,), download) if isinstance(file, str) else file
-        for file in language_model_files(name)
-    ][-1].parent
+    files = language_model_files(name)
+    if isinstance(files, Path):
+        return files
+    return [weights_file(name, (file,), download) for file in files][-1].parent
 
 
-def language_model_files(name: str) -> list[Path] | list[str]:
-    """The files of a language model: paths in a folder, or names in a repository of the hub.
+def language_model_files(name: str) -> Path | tuple[str, ...]:
+    """Where the files of a language model are: a folder, or their names in a repository of the hub.
 
     Raises:
         ValueError: If the name is that of neither, or the folder lacks a file.
@@ -40,13 +40,13 @@ def language_model_files(name: str) -> list[Path] | list[str]:
     if not folder.is_dir():
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
             raise ValueError("is neither a folder nor a name on the hub (owner/model)")
-        return list(FILES)
+        return FILES
     missing = [file for file in FILES if not (folder / file).is_file()]
     if missing:
         pickle = WEIGHTS in missing and any(folder.glob("*.bin"))
         hint = "; pickles are not loaded, convert them" if pickle else ""
         raise ValueError(f"the folder lacks {', '.join(missing)}{hint}")
-    return [folder / file for file in FILES]
+    return folder
 
 
 def read_language_model(folder: Path) -> tuple[Any, Any]:

@@ -56,7 +56,7 @@ class Weights:
 
     Attributes:
         kind: dino, clip or captions.
-        path: A file, or the folder of a bundled model; None for one of the hub.
+        path: A file, or the folder of a bundled or a language model; None for one of the hub.
         repository: Its name on the hub.
         names: Files there of which one is needed, best first.
         check: Raises ValueError for a file that holds something else.
@@ -270,7 +270,7 @@ def find_weights(weights: Weights, download: bool = True) -> Path:
     """
     if not weights.path:
         return weights_file(weights.repository, weights.names, download, weights.check)
-    if weights.path.is_dir():  # a bundled model
+    if weights.path.is_dir():  # a bundled model, or a language model
         return weights.path
     if not weights.path.is_file():
         raise ValueError(f"{weights.kind}.weights: there is no file {weights.path}")
@@ -308,12 +308,10 @@ def all_weights(settings: SegmenterSettings) -> list[Weights]:
             files = language_model_files(name)
         except ValueError as error:
             raise ModelError(f"captions.model {name!r}: {error}") from error
-        found += [
-            Weights("captions", names=(file,), repository=name)
-            if isinstance(file, str)
-            else Weights("captions", file)
-            for file in files
-        ]
+        if isinstance(files, Path):
+            found.append(Weights("captions", files))
+        else:
+            found += [Weights("captions", names=(file,), repository=name) for file in files]
     return found
 
 
@@ -351,7 +349,22 @@ def pull(
             else:
                 message = f"{weights.kind}.model {name!r}: {_short(error)}"
             raise ModelError(message) from error
+    if download:
+        _pull_tokenizer(settings.clip, say)
     return files
+
+
+def _pull_tokenizer(settings: ClipSettings, say: Callable[[str], None]) -> None:
+    """Fetches the tokenizer of a CLIP that does not take open_clip's own; without code, as always."""
+    if settings.model in BUNDLED or not (name := find_clip(settings).tokenizer):
+        return
+    try:
+        open_clip.get_tokenizer(settings.model)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"clip.model {settings.model!r}: its tokenizer {name} can't be had: {_short(error)}"
+        ) from error
+    say(f"{name}: tokenizer is here")
 
 
 def _pull_from_hub(weights: Weights, newest: bool, say: Callable[[str], None]) -> Path:

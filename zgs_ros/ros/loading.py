@@ -42,7 +42,7 @@ def load_models(settings: NodeSettings) -> Segmenter:
     except ImportError as error:
         raise CannotLoad(f"{error} (libraries of the models: see docs/install_ros.md)") from error
     try:
-        return load_segmenter(settings)
+        return load_segmenter(settings, begin_early=True)
     except (ModelError, VocabularyError) as error:
         raise CannotLoad(str(error)) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zgs_ros.segmentation import Segment, Segmentation
+from zgs_ros.segmentation import Label, Segment, Segmentation
 from zgs_ros.streaming.messages import MessageFactory
 
 Position = tuple[float, float, float]
@@ -78,7 +78,7 @@ def _detection(
                 hypothesis=create(
                     "vision_msgs/msg/ObjectHypothesis",
                     class_id=label.text,
-                    score=float(label.score),
+                    score=_probability(label),
                 ),
                 pose=create(
                     "geometry_msgs/msg/PoseWithCovariance",
@@ -91,6 +91,12 @@ def _detection(
         bbox=box,
         id=str(segment.track_id) if segment.track_id else "",
     )
+
+
+def _probability(label: Label) -> float:
+    """What vision_msgs means by a score; a cosine, as far as it can be one, where there is no better."""
+    chance = label.probability if label.probability is not None else label.score
+    return min(max(float(chance), 0.0), 1.0)
 
 
 def _pose(factory: MessageFactory, position: Position) -> Any:
