@@ -17,7 +17,7 @@ from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import diagnostics
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.port import QosProfile
-from zgs_ros.tools.camera import Camera, CameraOptions
+from zgs_ros.tools.camera import CameraOptions, CameraPublishers
 from zgs_ros.tools.sources import Picture, SourceOptions
 
 Eventually = Callable[..., None]
@@ -42,7 +42,7 @@ class Robot:
         )
         self.node = Node("robot", network=NETWORK)
         self.cameras = {
-            name: Camera(
+            name: CameraPublishers(
                 self.node,
                 CameraOptions(
                     NETWORK,

@@ -162,7 +162,6 @@ def test_a_process_joins_where_many_have_before(caplog: pytest.LogCaptureFixture
             user_config=f"<CycloneDDS><Domain><General>{LOOPBACK}</General></Domain></CycloneDDS>",
         ),
     ],
-    ids=["127.0.0.1", "LOCALHOST", "peers", "OFF", "SYSTEM_DEFAULT"],  # without the run's domain
 )
 def test_every_configuration_is_understood(network: Network) -> None:
     with Node("node", network=network):

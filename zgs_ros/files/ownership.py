@@ -137,7 +137,9 @@ def _sign(descriptor: int, path: Path) -> None:
     """Says in a lock file who holds it."""
     if os.fstat(descriptor).st_size and not is_own_text(path):
         raise FileExistsError(f"{path}: is needed as a lock, and something else has that name")
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:_LONGEST_COMMAND]
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    command = shlex.join([name, *sys.argv[1:]])[:_LONGEST_COMMAND]
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = f"process {os.getpid()} on {socket.gethostname()} since {since}, {command}"
     os.ftruncate(descriptor, 0)
