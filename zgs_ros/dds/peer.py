@@ -95,7 +95,8 @@ def open_peer(
         remappings=options.names(settings),
         use_sim_time=options.use_sim_time,
     ) as port:
-        node = SegmentationNode(port, settings, load)
+        kept = settings.model_copy(update={"keep_models": True})  # there is no lifecycle
+        node = SegmentationNode(port, kept, load)
         try:
             yield port, node
         finally:

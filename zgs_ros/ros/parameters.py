@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from zgs_ros.config import (
+    ROS_PARAMETERS,
     NodeSettings,
     Setting,
     SettingsError,
@@ -20,9 +21,6 @@ from zgs_ros.config import (
 from zgs_ros.streaming.interface import check_cameras
 
 DOUBLES = frozenset(s.path for s in list_settings(NodeSettings) if s.kind is float)
-
-OTHERS = ("use_sim_time", "start_type_description_service", "qos_overrides.")
-"""Beginnings of parameters that belong to rclpy."""
 
 
 def declare_settings(node: Node) -> NodeSettings:
@@ -38,7 +36,7 @@ def declare_settings(node: Node) -> NodeSettings:
     given = {
         name: parameter.value
         for name, parameter in node.get_parameters_by_prefix("").items()
-        if not name.startswith(OTHERS)
+        if not name.startswith(ROS_PARAMETERS)
     }
     settings = make_settings(NodeSettings, given)
     check_cameras(settings)

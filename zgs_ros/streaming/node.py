@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros import __version__
+from zgs_ros import __version__, progress
 from zgs_ros.config import NodeSettings
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
@@ -228,9 +228,11 @@ class SegmentationNode:
                 snapshot,
                 cameras=(),
                 facts={**facts, **memory_facts(facts.get("device", ""))},
-                resting="between two states" if self._busy else self._rest(),
+                resting=self._rest(),
                 failure="" if self._busy else self._failure,
             )
+        if doing := progress.current():  # such as the rest of the vocabulary
+            facts["meanwhile"] = doing
         wanted = loaded.outputs.wanted()
         facts |= {
             "image topic": ", ".join(self._image_topics()),
@@ -326,6 +328,8 @@ class SegmentationNode:
         return [camera.image.topic for camera in self._cameras]
 
     def _rest(self) -> str:
+        if self._busy:
+            return progress.current() or "between two states"
         state = "inactive" if self._configured else "unconfigured"
         return f"{state}: {self._way_out(self.next_transition)}"
 
