@@ -20,6 +20,8 @@ from safetensors.numpy import save_file
 
 Embeddings = NDArray[np.float32]
 
+FORMAT = "first phrases, with their checksum"
+"""Part of a file's name, so that files of other versions are not taken for damaged ones."""
 MAX_DIMENSIONS = 16_384
 MAX_BYTES = 4 << 30
 """Size of all files together, above which those that were not used for longest go."""

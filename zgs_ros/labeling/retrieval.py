@@ -53,7 +53,7 @@ class PhraseEmbeddings:
         self.phrases = tuple(phrases)
         self._templates = tuple(templates)
         self._embed = embed
-        content = "\n".join([model, *templates, "", *phrases])
+        content = "\n".join([phrase_cache.FORMAT, model, *templates, "", *phrases])
         key = hashlib.sha256(content.encode()).hexdigest()
         self._path = (folder or phrase_cache.cache_folder()) / f"{key[:32]}.safetensors"
         self._rows = np.zeros((0, 0), np.float32)
