@@ -8,9 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from zgs_ros.bags.bag import BagError
+from zgs_ros.bags.bag import BagError, load_yaml
 from zgs_ros.bags.mcap_salvage import METADATA_INDEX, Fields, summary_records
 from zgs_ros.files.bags import SUFFIXES, is_bag
 
@@ -75,12 +73,9 @@ class Target:
         """What the bag that is there keeps in its metadata; nothing where there is none."""
         try:
             text = _metadata(self.path)
-            about = yaml.safe_load(text)
+            about = load_yaml(text)
             return dict(about.get("rosbag2_bagfile_information", about)["custom_data"] or {})
-        except (
-            *(OSError, ValueError, TypeError, KeyError, AttributeError),
-            *(yaml.YAMLError, sqlite3.Error),
-        ):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, sqlite3.Error):
             return {}
 
     def finish(self) -> None:
