@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +15,7 @@ from zgs_ros.bags.mcap_salvage import MAGIC as MCAP_MAGIC
 from zgs_ros.bags.mcap_salvage import McapSalvage
 from zgs_ros.bags.sqlite_salvage import SqliteSalvage
 from zgs_ros.files.bags import MCAP, ROS1_SUFFIX, SQLITE3, SUFFIXES, is_bag, storage_of
+from zgs_ros.texts import natural_key
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -198,12 +198,7 @@ def _files(folder: Path, described: dict[str, int], losses: list[str]) -> list[P
         for name in named if isinstance(named, list) else []:
             if not isinstance(name, str) or not (folder / Path(name).name).exists():
                 losses.append(f"{Path(str(name)).name}: is missing")
-    return sorted(there, key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts bag_10 behind bag_9."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.name)]
+    return sorted(there, key=lambda path: natural_key(path.name))
 
 
 def _decompressed(path: Path, folder: Path, magic: bytes, losses: list[str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,9 @@ OVERLAY, LABELS, DESCRIPTION = ".overlay.png", ".labels.png", ".json"
 """Endings of the three files that are written for an image."""
 
 _LONGEST_NAME = 200
+_LARGEST_DESCRIPTION = 2**28
+_IN_THE_WAY = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+"""Errors that are of one name, and not of the folder."""
 _FOREIGN = "?"
 """Stands for the owner of a description that no run has written, as the annotations of a data set."""
 
@@ -29,6 +33,10 @@ class CannotWrite(RuntimeError):
 
 class LeadsOutside(ValueError):
     """A link because of which results would land outside the folder; the message names it."""
+
+
+class NoPlace(ValueError):
+    """Results of one image that something is in the way of; the message names it."""
 
 
 class ResultsFolder:
@@ -98,7 +106,8 @@ class ResultsFolder:
             description: JSON-ready; ``source`` and ``fingerprint`` are found again by later runs.
 
         Raises:
-            CannotWrite: If that fails.
+            NoPlace: If this image's results can't be written, such as where a folder has their name.
+            CannotWrite: If no results can.
         """
         text = json.dumps(description, indent=1, ensure_ascii=False)
         try:
@@ -108,6 +117,8 @@ class ResultsFolder:
             # Last, because what it says of the other two must be true.
             _write(_with_ending(output, DESCRIPTION), text.encode("utf-8", "backslashreplace"))
         except OSError as error:
+            if error.errno in _IN_THE_WAY:
+                raise NoPlace(f"{output}: can't be written ({error.strerror})") from error
             raise CannotWrite(f"{output}: can't be written ({error.strerror or error})") from error
 
     def _candidates(self, image: ImageFile) -> Iterator[Path]:
@@ -129,6 +140,8 @@ class ResultsFolder:
         if taken is not None:
             return taken
         path = _with_ending(self._path / name, DESCRIPTION)
+        if any(_with_ending(self._path / name, ending).is_dir() for ending in (OVERLAY, LABELS)):
+            return _FOREIGN
         if not os.path.lexists(path):
             return None
         return str(_read_description(path).get("source", _FOREIGN))
@@ -136,7 +149,7 @@ class ResultsFolder:
     def _is_gone(self, source: str) -> bool:
         """Whether the image of an earlier run was moved or removed, so that its name can be had."""
         is_ours = source not in (_FOREIGN, *self._taken.values())
-        return is_ours and not (self._path / source).exists()
+        return is_ours and not os.path.exists(self._path / source)
 
 
 def is_result(path: Path, folder: Path) -> bool:
@@ -152,8 +165,10 @@ def is_result(path: Path, folder: Path) -> bool:
 def _read_description(path: Path) -> dict[str, Any]:
     """The description at a path, or nothing where there is none that can be read."""
     try:
+        if path.stat().st_size > _LARGEST_DESCRIPTION:
+            return {}
         description = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return description if isinstance(description, dict) else {}
 
