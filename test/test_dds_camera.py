@@ -13,9 +13,9 @@ import pytest
 from dds_support import DOMAIN, cli, process
 from PIL import Image as Pillow
 
-from zgs_ros.tools import camera, sources
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.tools import camera, sources
 from zgs_ros.tools.camera import Camera, CameraOptions
 from zgs_ros.tools.sources import Picture, SourceError, SourceOptions, open_source, parse_size
 
