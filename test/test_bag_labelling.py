@@ -180,6 +180,19 @@ def test_the_recording_is_copied_along_when_asked_for(
         assert all(kept[c.topic] == c.msgdef for c in before.connections)
 
 
+def test_what_nothing_describes_is_not_copied_and_all_the_rest_is(
+    tmp_path: Path, label: Label, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = bags.record(tmp_path / "robot", [*bags.images(2), bags.text(0)], "sqlite3")
+    with sqlite3.connect(bags.bag_file(bag)) as database:
+        database.execute("UPDATE topics SET type = 'my/msg/Thing' WHERE name = '/chatter'")
+    database.close()
+    (bag / "metadata.yaml").unlink()
+    assert label(bag, tmp_path / "out.mcap", copy=True) == 1
+    assert set(bags.read(tmp_path / "out.mcap")) == {CAMERA, SEGMENTS, OVERLAY}
+    assert "/chatter: is not copied, nothing describes my/msg/Thing" in capsys.readouterr().err
+
+
 def test_earlier_results_are_replaced_not_copied(tmp_path: Path, label: Label) -> None:
     bag = bags.record(tmp_path / "robot", bags.images(3))
     label(bag, tmp_path / "once.mcap", copy=True)

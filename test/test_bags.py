@@ -15,7 +15,7 @@ from rosbags.rosbag2.enums import CompressionMode
 
 from zgs_ros.bags.bag import DamagedBag
 from zgs_ros.bags.mcap_salvage import CHUNK, MAGIC
-from zgs_ros.bags.reading import SalvagedBag, WholeBag, open_bag
+from zgs_ros.bags.reading import Bag, open_bag
 
 COUNT = 12
 Damage = Callable[[Path], None]
@@ -43,8 +43,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: bags.record(folder / name, recorded, *kind) for name, kind in kinds.items()}
 
 
-def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str], type]:
-    """Messages and losses, and what they were read by, as `zgs label` reads them."""
+def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str], bool]:
+    """Messages and losses, and whether it was scanned, as `zgs label` reads them."""
     storage = open_bag(bag)
     try:
         found = [(m.topic, m.time, bytes(m.data)) for m in storage.messages(storage.topics)]
@@ -55,25 +55,25 @@ def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str], type]:
     counts = {name: sum(m[0] == name for m in found) for name in storage.topics}
     assert counts == {name: topic.count for name, topic in storage.topics.items()}
     storage.close()
-    return found, storage.losses, type(storage)
+    return found, storage.losses, storage.is_scanned
 
 
 @pytest.mark.parametrize("kind", ["mcap", "zstd", "sqlite3", "file", "message"])
 def test_a_whole_bag_is_read_in_the_order_of_recording(
     recordings: dict[str, Path], kind: str
 ) -> None:
-    found, losses, reader = read(recordings[kind])
+    found, losses, is_scanned = read(recordings[kind])
     assert found == bags.raw(recordings["mcap"])
-    assert (losses, reader) == ([], WholeBag)
+    assert (losses, is_scanned) == ([], False)
 
 
 @pytest.mark.parametrize("kind", ["mcap", "zstd", "sqlite3", "file", "message"])
 def test_salvaging_a_whole_bag_loses_nothing(recordings: dict[str, Path], kind: str) -> None:
-    bag = SalvagedBag(recordings[kind])
+    bag = Bag(recordings[kind], scan=True)
     found = [(m.topic, m.time, bytes(m.data)) for m in bag.messages(bag.topics)]
     assert found == bags.raw(recordings["mcap"])
     assert bag.losses == []
-    whole = WholeBag(recordings["mcap"])
+    whole = Bag(recordings["mcap"])
     for name, topic in bag.topics.items():
         assert (topic.type, topic.count) == (whole.topics[name].type, whole.topics[name].count)
         assert topic.definition == whole.topics[name].definition
@@ -160,9 +160,9 @@ def test_of_a_damaged_file_the_rest_is_read(
     shutil.copytree(recordings[kind], bag)
     [file] = [path for path in bag.iterdir() if path.name != "metadata.yaml"]
     damage(file)
-    found, losses, reader = read(bag)
+    found, losses, is_scanned = read(bag)
     whole = bags.raw(recordings["mcap"])
-    assert reader is SalvagedBag
+    assert is_scanned
     assert [m for m in whole if m in found] == found  # in order, and nothing invented
     assert sum(message[0] == CAMERA for message in found) == images
     assert any(loss in line for line in losses), losses

@@ -82,6 +82,7 @@ def test_pictures_are_scaled_to_the_size(folder: Path) -> None:
 BAD_SOURCES = [
     ("nowhere", {}, "source 'nowhere' does not exist; give a folder of images"),
     ("98", {}, "webcam 98 can't be opened"),
+    ("/dev/null", {}, "webcam /dev/null can't be opened; is it a camera"),
     ("FOLDER/empty", {}, "no images in"),
     ("FOLDER/15.png", {}, "has no readable picture"),
     ("FOLDER/notes.txt", {}, "is not a video that OpenCV can read"),
@@ -229,3 +230,10 @@ def test_the_command_fails_for_a_source_that_is_not_there() -> None:
     assert child.returncode == 2
     assert "zgs: source 'nowhere' does not exist" in text
     assert "Traceback" not in text
+
+
+def test_frames_are_played_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (1, 2, 9, 10, 11, 100):
+        Pillow.new("RGB", (4, 3), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    played = open_source(str(tmp_path), SourceOptions(loop=False))
+    assert [int(picture.rgb[0, 0, 0]) for picture in played] == [1, 2, 9, 10, 11, 100]

@@ -315,6 +315,31 @@ def test_bad_images_cost_only_themselves(tmp_path: Path) -> None:
     assert written(tmp_path / "out") == files_of("whole")
 
 
+def test_what_is_in_the_way_of_one_image_costs_only_it(tmp_path: Path) -> None:
+    """A hole of 60 GB, a folder that is called like a picture or a result, JSON without an end."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "b.png", "c.png", f"{'d' * 250}.png", "sub/e.png"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(source / name)
+    with (source / "hole.png").open("wb") as file:
+        file.truncate(60 * 10**9)
+    (source / "folder.png").mkdir()
+    (out / "a.overlay.png").mkdir(parents=True)
+    (out / "b.json").write_text("[" * 100_000)
+    (out / "c.json").write_text('{"source": "' + "x" * 10_000 + '", "fingerprint": ""}')
+    (out / "sub").write_text("a file where a folder would be")
+    outcomes = {o.image.name.name: o for o in run([source], out, recursive=True)}
+    states = {name: o.state for name, o in outcomes.items()}
+    assert states.pop("hole.png") is State.FAILED
+    assert "has more than 536870912 bytes" in outcomes["hole.png"].problem
+    assert states.pop("e.png") is State.FAILED
+    assert "can't be written (File exists)" in outcomes["e.png"].problem
+    assert set(states.values()) == {State.LABELLED}
+    assert len(states) == 4
+    assert (out / "b.json").read_text() == "[" * 100_000
+    assert (out / "sub").read_text() == "a file where a folder would be"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_image_without_permission_is_named(tmp_path: Path) -> None:
     picture(tmp_path / "secret.png").chmod(0)

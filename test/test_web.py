@@ -300,17 +300,40 @@ class TestServer:
         for connection in idle:
             connection.close()
 
-    def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "begun", [b"", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 9]
+    )
+    def test_slow_viewers_make_room(self, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
         monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 3)
         site = Site()
         with site.server as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.01,))
             thread.start()
+            for _ in range(10):
+                held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(3)]
+                for connection in held:
+                    connection.sendall(begun)
+                began = time.monotonic()
+                assert site.request("/state")[0] == 200
+                assert time.monotonic() - began < 2
+            server.shutdown()
+            thread.join()
+
+    def test_connections_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_server, "MAX_CONNECTIONS", 3)
+        monkeypatch.setattr(web_server, "POLL_SECONDS", 1.0)
+        site = Site()
+        with site.server as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            version = site.board.state()["version"]
+            poll = f"GET /state?after={version} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             held = [socket.create_connection(("127.0.0.1", site.port)) for _ in range(3)]
+            for connection in held:
+                connection.sendall(poll)
+            time.sleep(0.3)  # all of them are being answered
             with pytest.raises((http.client.HTTPException, ConnectionError)):
                 site.request("/state")
-            for connection in held:
-                connection.close()
             end = time.monotonic() + 10
             while True:
                 try:
@@ -321,6 +344,24 @@ class TestServer:
                     time.sleep(0.02)
             server.shutdown()
             thread.join()
+
+    @pytest.mark.parametrize(
+        ("path", "headers", "status"),
+        [
+            ("/state", {"Sec-Fetch-Site": "same-origin"}, 200),
+            ("/state", {"Sec-Fetch-Site": "none"}, 200),
+            ("/overlay.jpg", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}, 403),
+            ("/overlay.jpg", {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "image"}, 403),
+            ("/state", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 403),
+            ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}, 200),
+            ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}, 403),
+        ],
+    )
+    def test_other_sites_can_not_embed_what_is_seen(
+        self, site: Site, path: str, headers: dict[str, str], status: int
+    ) -> None:
+        site.board.show_picture("", picture())
+        assert site.request(path, **headers)[0] == status
 
     def test_a_port_that_is_taken_is_told(self, site: Site) -> None:
         for address, port in (("127.0.0.1", site.port), ("203.0.113.1", 0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from zgs_ros import vision_msgs
@@ -96,10 +98,21 @@ class MessageTypes:
     def deserialize(self, cdr: bytes, type_name: str) -> Any:
         """A message from CDR; its arrays are read-only views into `cdr`.
 
+        Bytes behind the message are passed over, as ROS does it: some writers pad messages.
+
         Raises:
             rosbags.serde.SerdeError: If the bytes are not such a message.
         """
-        return self._store.deserialize_cdr(memoryview(cdr), type_name)
+        data = memoryview(cdr)
+        if len(data) < 4 or data[0] != 0 or data[1] > 1:
+            raise SerdeError("Invalid or unsupported CDR encapsulation.")
+        described = self._store.get_msgdef(type_name)
+        read = described.deserialize_cdr_le if data[1] else described.deserialize_cdr_be
+        try:
+            message, _ = read(data[4:], 0, described.cls, self._store)
+        except (struct.error, ValueError, MemoryError) as error:
+            raise SerdeError(str(error) or type(error).__name__) from error
+        return message
 
     def type_hash(self, type_name: str) -> str:
         """The hash that ROS compares types by, ``RIHS01_...``."""

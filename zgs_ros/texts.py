@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 200
 """Characters of a foreign text that are repeated at most."""
 
@@ -28,6 +30,12 @@ def printable(text: str, longest: int = LONGEST) -> str:
 def printable_lines(text: str, longest: int = LONGEST_LINE) -> str:
     """A text of several lines, each of them `printable`."""
     return "\n".join(printable(line, longest) for line in text.split("\n"))
+
+
+def natural_key(name: str) -> list[tuple[str, int]]:
+    """Sorts ``9.png`` before ``10.png``."""
+    parts = re.findall(r"(\D*)(\d{0,18})", name)
+    return [(text, int(digits or -1)) for text, digits in parts]
 
 
 def quoted(text: object, longest: int = LONGEST) -> str:

@@ -1,32 +1,44 @@
-"""Opening a bag: a whole one with rosbags, a damaged one for what can be read of it."""
+"""Opening a bag: a file of it by its index, or where that is damaged for what can be read."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
-import yaml
-from rosbags.rosbag2 import Reader
-
-from zgs_ros.bags.bag import BagError, DamagedBag, Recorded, Storage, Topic
+from zgs_ros.bags.bag import BagError, Recorded, Storage, Topic, load_yaml, unpack
+from zgs_ros.bags.mcap_salvage import MAGIC as MCAP_MAGIC
 from zgs_ros.bags.mcap_salvage import McapSalvage
 from zgs_ros.bags.sqlite_salvage import SqliteSalvage
 from zgs_ros.files.bags import MCAP, ROS1_SUFFIX, SQLITE3, SUFFIXES, is_bag, storage_of
+from zgs_ros.texts import natural_key
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-_SALVAGE: dict[str, Callable[[Path], Storage]] = {MCAP: McapSalvage, SQLITE3: SqliteSalvage}
+_READERS: dict[str, Callable[[Path, bool], Storage]] = {MCAP: McapSalvage, SQLITE3: SqliteSalvage}
+_MAGIC = {MCAP: MCAP_MAGIC, SQLITE3: b"SQLite format 3\0"}
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 METADATA = "metadata.yaml"
+
+MAX_METADATA = 2**24
+"""Largest metadata.yaml [bytes]."""
+
+MAX_FILE = 2**30
+MAX_GROWTH = 100
+"""A file that is compressed as a whole may unpack to the larger of this many bytes, and this many
+times its size."""
+
+FREE_BYTES = 2**29
+"""What is left of the disk where it is unpacked."""
+
+_PART = 2**20
 
 
 def open_bag(path: Path, salvage: bool = False) -> Storage:
@@ -49,74 +61,35 @@ def open_bag(path: Path, salvage: bool = False) -> Storage:
         )
     if not is_bag(path):
         raise BagError(f"{path}: is no bag; allowed are a rosbag2 folder and {_endings()} files")
-    if salvage or _has_journal(path):
-        return SalvagedBag(path)
-    try:
-        return WholeBag(path)
-    except Exception:  # whatever rosbags stumbled over, another way to read it is there
-        return SalvagedBag(path)
+    bag = Bag(path, salvage or _has_journal(path))
+    if bag.is_short() and not bag.is_scanned:
+        bag.close()
+        bag = Bag(path, scan=True)  # for what the files don't say of themselves
+    if bag.topics and all(topic.is_ros1 for topic in bag.topics.values()):
+        bag.close()
+        raise BagError(
+            f"{path}: is a recording of ROS 1; rosbags-convert makes one of ROS 2 of a .bag"
+        )
+    return bag
 
 
-class WholeBag:
-    """A bag with nothing wrong so far.
-
-    Raises:
-        Exception: Any, where it can't be opened.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.losses: list[str] = []
-        self.topics: dict[str, Topic] = {}
-        self._reader = Reader(path)
-        self._reader.open()
-        for connection in self._reader.connections:
-            about: Any = connection.ext
-            topic = Topic(
-                name=connection.topic,
-                type=connection.msgtype,
-                count=connection.msgcount,
-                definition=connection.msgdef,
-                digest=connection.digest,
-                qos=tuple(about.offered_qos_profiles),
-                is_cdr=about.serialization_format == "cdr",
-            )
-            seen = self.topics.get(topic.name)
-            self.topics[topic.name] = replace(
-                topic, count=topic.count + (seen.count if seen else 0)
-            )
-
-    def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Messages of the named topics in the order of recording.
-
-        Raises:
-            DamagedBag: If something can't be read; `SalvagedBag` reads the rest.
-        """
-        wanted = [c for c in self._reader.connections if c.topic in topics]
-        if not wanted:
-            return
-        found = self._reader.messages(wanted)
-        while True:
-            try:
-                connection, time, data = next(found)
-            except StopIteration:
-                return
-            except Exception as error:  # of rosbags, of sqlite, of a decompressor
-                raise DamagedBag(str(error) or type(error).__name__) from error
-            yield Recorded(connection.topic, time, data)
-
-    def close(self) -> None:
-        """Closes the files."""
-        self._reader.close()
-
-
-class SalvagedBag:
+class Bag:
     """What can be read of a bag, file by file.
 
+    Args:
+        path: A file of it, or its folder.
+        scan: Whether files are read once to see what is there, instead of trusting what they say.
+
+    Attributes:
+        topics: By name.
+        losses: What is missing, a line each.
+        is_scanned: Whether each of the files was scanned.
+
     Raises:
-        BagError: If that is nothing.
+        BagError: If nothing can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scan: bool = False) -> None:
         self.losses: list[str] = []
         self.topics: dict[str, Topic] = {}
         self._files: list[Storage] = []
@@ -125,22 +98,28 @@ class SalvagedBag:
         paths = _files(path, described, self.losses) if path.is_dir() else [path]
         for file in paths:
             try:
-                self._add(self._open(file))
+                self._add(self._open(file, scan))
             except (BagError, OSError, ValueError) as error:  # an empty file can't be mapped
                 self.losses.append(f"{file.name}: nothing in it can be read ({error})")
         if not self._files:
             self.close()
             raise BagError(f"{path}: nothing can be read: " + "; ".join(self.losses))
-        self._compare(described)
+        self.is_scanned = all(file.is_scanned for file in self._files)
+        self._described = described
+        self._compare()
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Messages of the named topics that can be read, as far as possible in order."""
+        """Messages of the named topics that can be read, as far as possible in order.
+
+        Raises:
+            zgs_ros.bags.bag.DamagedBag: If something can't be read of files that are not scanned.
+        """
         for file in self._files:
             for message in file.messages(topics):
                 if message.data[:4] == _ZSTD_MAGIC:  # compression_mode: message
                     try:
-                        yield message._replace(data=zstd.decompress(message.data))
-                    except zstd.ZstdError:
+                        yield message._replace(data=unpack("zstd", message.data))
+                    except ValueError:
                         yield message  # can't be decoded, and is counted as that
                 else:
                     yield message
@@ -151,13 +130,13 @@ class SalvagedBag:
             file.close()
         self._folder.cleanup()
 
-    def _open(self, path: Path) -> Storage:
-        if path.suffix == ".zstd":
-            path = _decompressed(path, Path(self._folder.name), self.losses)
+    def _open(self, path: Path, scan: bool) -> Storage:
         storage = storage_of(path)
         if storage is None:
             raise BagError(f"is not one of {_endings()}")
-        return _SALVAGE[storage](path)
+        if path.suffix == ".zstd":
+            path = _decompressed(path, Path(self._folder.name), _MAGIC[storage], self.losses)
+        return _READERS[storage](path, scan)
 
     def _add(self, file: Storage) -> None:
         self._files.append(file)
@@ -166,10 +145,17 @@ class SalvagedBag:
             seen = self.topics.get(name)
             self.topics[name] = replace(topic, count=topic.count + (seen.count if seen else 0))
 
-    def _compare(self, described: dict[str, int]) -> None:
+    def _found(self, name: str) -> int:
+        return self.topics[name].count if name in self.topics else 0
+
+    def is_short(self) -> bool:
+        """Whether there should be more messages than the files say."""
+        return any(self._found(name) < count for name, count in self._described.items())
+
+    def _compare(self) -> None:
         """Notes of which topics there should be more."""
-        for name, count in sorted(described.items()):
-            found = self.topics[name].count if name in self.topics else 0
+        for name, count in sorted(self._described.items()):
+            found = self._found(name)
             if found < count:
                 self.losses.append(f"{name}: {found} of {count} messages can be read")
 
@@ -177,41 +163,77 @@ class SalvagedBag:
 def _read_metadata(folder: Path) -> dict[str, int]:
     """Messages by topic as a folder's metadata.yaml has them; nothing where it can't be read."""
     try:
-        about = yaml.safe_load((folder / METADATA).read_text("utf-8"))
+        topics = _information(folder)["topics_with_message_count"]
         return {
-            entry["topic_metadata"]["name"]: int(entry["message_count"])
-            for entry in about["rosbag2_bagfile_information"]["topics_with_message_count"]
+            str(entry["topic_metadata"]["name"]): int(entry["message_count"]) for entry in topics
         }
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return {}
+
+
+def _information(folder: Path) -> dict[str, Any]:
+    """What a folder's metadata.yaml says.
+
+    Raises:
+        ValueError: If it is no such file.
+        OSError: If it can't be read.
+    """
+    path = folder / METADATA
+    if path.stat().st_size > MAX_METADATA:
+        raise ValueError(f"{path}: has more than {MAX_METADATA} bytes")
+    about = load_yaml(path.read_text("utf-8"))
+    found = about.get("rosbag2_bagfile_information") if isinstance(about, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: is none of rosbag2")
+    return found
 
 
 def _files(folder: Path, described: dict[str, int], losses: list[str]) -> list[Path]:
     """The files of a bag in the order of recording; notes those that are missing."""
-    there = sorted(filter(storage_of, folder.iterdir()), key=_natural)
+    there = [path for path in folder.iterdir() if storage_of(path) and path.is_file()]
+    # A recorder that was stopped while it compressed leaves both.
+    there = [p for p in there if p.suffix != ".zstd" or p.with_suffix("") not in there]
     if described:
-        about = yaml.safe_load((folder / METADATA).read_text("utf-8"))
-        named = about["rosbag2_bagfile_information"].get("relative_file_paths") or []
-        missing = [Path(name).name for name in named if not (folder / Path(name).name).exists()]
-        losses.extend(f"{name}: is missing" for name in missing)
-    return there
+        named = _information(folder).get("relative_file_paths")
+        for name in named if isinstance(named, list) else []:
+            if not isinstance(name, str) or not (folder / Path(name).name).exists():
+                losses.append(f"{Path(str(name)).name}: is missing")
+    return sorted(there, key=lambda path: natural_key(path.name))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts bag_10 behind bag_9."""
-    return [(int(part or 0), text) for text, part in re.findall(r"(\D*)(\d*)", path.name)]
+def _decompressed(path: Path, folder: Path, magic: bytes, losses: list[str]) -> Path:
+    """A file that was compressed as a whole, as far as it can be decompressed.
 
-
-def _decompressed(path: Path, folder: Path, losses: list[str]) -> Path:
-    """A file that was compressed as a whole, as far as it can be decompressed."""
+    Raises:
+        BagError: If it holds something else.
+    """
     target = folder / path.stem
+    limit = max(MAX_FILE, MAX_GROWTH * path.stat().st_size)
     with path.open("rb") as packed, target.open("wb") as file:
         try:
             with zstd.open(packed, "rb") as content:
-                shutil.copyfileobj(content, file)
+                first = content.read(len(magic))
+                if first != magic:
+                    raise BagError("holds something else than its name says")
+                file.write(first)
+                problem = _copy(content, file, limit)
         except (zstd.ZstdError, EOFError) as error:
-            losses.append(f"{path.name}: is damaged or cut off ({error})")
+            problem = f"is damaged or cut off ({error})"
+    if problem:
+        losses.append(f"{path.name}: {problem}")
     return target
+
+
+def _copy(source: zstd.ZstdFile, target: BinaryIO, limit: int) -> str:
+    """Copies until the end or a limit; returns what the limit was, "" at the end."""
+    while part := source.read(_PART):
+        if target.tell() + len(part) > limit:
+            target.write(part[: limit - target.tell()])
+            return f"unpacks to more than {limit} bytes; the rest of it is left out"
+        if shutil.disk_usage(Path(str(target.name)).parent).free < FREE_BYTES + len(part):
+            return "does not fit on the disk when it is unpacked; the rest of it is left out"
+        target.write(part)
+    return ""
 
 
 def _has_journal(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""sqlite3 files row by row: what can be read of one that was cut off or damaged."""
+"""sqlite3 files: in the order of time, or row by row where one was cut off or damaged."""
 
 from __future__ import annotations
 
@@ -9,47 +9,62 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import MessageDefinition
-from rosbags.rosbag2.metadata import parse_qos
 
 from zgs_ros.bags.bag import (
     DEFINITION_FORMATS,
     NO_DEFINITION,
     BagError,
+    DamagedBag,
     Recorded,
     Topic,
     count_topics,
+    read_qos,
+    type_name,
 )
 
 _LARGEST_STEP = 2**40
+_LARGEST_NUMBER = 2**63 - 1
 
 
 class SqliteSalvage:
-    """Reads a .db3 file by the rows' numbers, around what is damaged: a `Storage` of what is left.
+    """Reads a .db3 file: a `Storage` of what is there.
 
-    A recording that was killed may have left a journal (``.db3-wal``), which is read too.
+    One that is scanned is read by the rows' numbers, around what is damaged. A recording that was
+    killed may have left a journal (``.db3-wal``), which is read too.
 
     Args:
-        path: The file. It is read once to see what is there.
+        path: The file.
+        scan: Whether to read it once to see what is there; it is done too where it is damaged.
 
     Raises:
         BagError: If it has no readable list of topics.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scan: bool = True) -> None:
         self.losses: list[str] = []
+        self.is_scanned = scan
         self._name = path.name
-        self._gaps, self._missing, self._is_cut = 0, 0, False
+        self._gaps, self._missing, self._odd, self._is_cut = 0, 0, 0, False
         try:
             self._database, self._topics = _open(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise BagError(f"{path}: its list of topics can't be read ({error})") from None
-        counts = Counter(topic for topic, _, _ in self._rows())
+        counts = None if scan else self._count()
+        if counts is None:
+            self.is_scanned = True
+            counts = Counter(topic for topic, _, _ in self._rows())
+        self._counts = counts
         self.topics = count_topics(self._topics, counts)
-        self._describe_losses()
+        if self.is_scanned:
+            self._describe_losses()
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:
-        """Messages of the named topics in the order in which they were stored."""
-        for number, time, data in self._rows():
+        """Messages of the named topics, in the order of time or, scanned, of being stored.
+
+        Raises:
+            DamagedBag: If something can't be read of one that is not scanned.
+        """
+        for number, time, data in self._rows() if self.is_scanned else self._ordered(topics):
             topic = self._topics.get(number)
             if topic and topic.name in topics:
                 yield Recorded(topic.name, time, data)
@@ -58,25 +73,64 @@ class SqliteSalvage:
         """Closes the file."""
         self._database.close()
 
+    def _count(self) -> Counter[int] | None:
+        """Messages by topic; None where the file is damaged."""
+        try:
+            rows = self._database.execute(
+                "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
+            ).fetchall()
+        except sqlite3.Error:
+            return None
+        counts = Counter(dict(rows))
+        return counts if all(number in self._topics for number in counts) else None
+
+    def _ordered(self, topics: Collection[str]) -> Iterator[tuple[int, int, bytes]]:
+        """Topic, time and data in the order of time.
+
+        Raises:
+            DamagedBag: If something is not as it should be.
+        """
+        wanted = [number for number, topic in self._topics.items() if topic.name in topics]
+        missing = Counter({number: self._counts[number] for number in wanted})
+        query = (
+            "SELECT topic_id, timestamp, data FROM messages "
+            f"WHERE topic_id IN ({','.join(map(str, wanted))}) ORDER BY timestamp"
+        )
+        try:
+            for topic, time, data in self._database.execute(query):
+                if not _is_message(topic, time, data):
+                    raise DamagedBag(f"{self._name}: a row is no message")
+                missing[topic] -= 1
+                yield topic, time, data
+        except sqlite3.Error as error:
+            raise DamagedBag(f"{self._name}: {error}") from error
+        if any(missing.values()):
+            raise DamagedBag(f"{self._name}: there are not as many messages as it says")
+
     def _rows(self) -> Iterator[tuple[int, int, bytes]]:
         """Topic, time and data of all rows that can be read; notes how many can't."""
-        self._gaps, self._missing, self._is_cut = 0, 0, False
+        self._gaps, self._missing, self._odd, self._is_cut = 0, 0, 0, False
         last, step = 0, 1
         query = (
             "SELECT id, topic_id, timestamp, data FROM messages NOT INDEXED "
             "WHERE id >= ? ORDER BY id"
         )
-        while step < _LARGEST_STEP:
+        while step < _LARGEST_STEP and last + step <= _LARGEST_NUMBER:
             start = last + step
             try:
                 for number, topic, time, data in self._database.execute(query, (start,)):
+                    if not isinstance(number, int) or number <= last or number < start:
+                        raise sqlite3.DatabaseError("rows are out of order")
                     if step > 1:
                         self._gaps, self._missing = (
                             self._gaps + 1,
                             self._missing + number - last - 1,
                         )
-                    last, step = number, 1
-                    yield topic, time, data
+                    last, step, start = number, 1, number + 1
+                    if _is_message(topic, time, data):
+                        yield topic, time, data
+                    else:
+                        self._odd += 1
             except sqlite3.Error:  # the page with this row: the next ones may be whole
                 step *= 2
                 continue
@@ -89,6 +143,8 @@ class SqliteSalvage:
             self.losses.append(
                 f"{self._name}: damaged parts: {self._gaps}; lost with them: {self._missing} messages"
             )
+        if self._odd:
+            self.losses.append(f"{self._name}: rows that are no messages: {self._odd}")
         if self._is_cut:
             self.losses.append(
                 f"{self._name}: is damaged or cut off at its end; how much is lost is not known"
@@ -112,29 +168,49 @@ def _open(path: Path) -> tuple[sqlite3.Connection, dict[int, Topic]]:
     raise AssertionError("unreachable")
 
 
+def _is_message(topic: object, time: object, data: object) -> bool:
+    return isinstance(topic, int) and isinstance(time, int) and isinstance(data, bytes)
+
+
 def _read_topics(database: sqlite3.Connection) -> dict[int, Topic]:
+    """Topics by their numbers.
+
+    Raises:
+        sqlite3.Error: If there is no list of them.
+        ValueError: If it is none.
+    """
+    [(kind,)] = database.execute("SELECT type FROM sqlite_master WHERE name = 'messages'")
+    if kind != "table":  # a view could take for ever
+        raise ValueError(f"messages is a {kind}, no table")
     definitions = {}
     try:
         for row in _named(database, "message_definitions"):
-            known = DEFINITION_FORMATS.get(row["encoding"])
-            text = row["encoded_message_definition"]
-            definitions[row["topic_type"]] = (
+            known = DEFINITION_FORMATS.get(_text(row, "encoding"))
+            text = _text(row, "encoded_message_definition")
+            definitions[_text(row, "topic_type")] = (
                 MessageDefinition(known, text) if known else NO_DEFINITION
             )
     except sqlite3.Error:
         pass  # recordings before Iron have none
-    return {
-        row["id"]: Topic(
-            name=row["name"],
-            type=row["type"],
-            count=0,
-            definition=definitions.get(row["type"], NO_DEFINITION),
-            digest=row.get("type_description_hash", ""),
-            qos=tuple(parse_qos(row.get("offered_qos_profiles", ""))),
-            is_cdr=row["serialization_format"] == "cdr",
-        )
-        for row in _named(database, "topics")
-    }
+    topics = {}
+    for row in _named(database, "topics"):
+        kind = type_name(_text(row, "type"))
+        if isinstance(row.get("id"), int) and _text(row, "name"):
+            topics[row["id"]] = Topic(
+                name=_text(row, "name"),
+                type=kind,
+                count=0,
+                definition=definitions.get(_text(row, "type"), NO_DEFINITION),
+                digest=_text(row, "type_description_hash"),
+                qos=read_qos(row.get("offered_qos_profiles", "")),
+                is_cdr=_text(row, "serialization_format") == "cdr",
+            )
+    return topics
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name, "")
+    return value if isinstance(value, str) else ""
 
 
 def _named(database: sqlite3.Connection, table: str) -> list[dict[str, Any]]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from zgs_ros.bags.bag import BagError
 from zgs_ros.bags.mcap_salvage import METADATA_INDEX, Fields, summary_records
 from zgs_ros.files.bags import SUFFIXES, is_bag
@@ -28,7 +26,7 @@ FACT = "zgs_ros"
 _LOCK, _ABOUT, _JOURNAL = "lock", "about.txt", "segmented.sqlite3"
 _UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError),
-    *(yaml.YAMLError, sqlite3.Error),
+    sqlite3.Error,
 )
 _JOURNAL_FILES = tuple(_JOURNAL + ending for ending in ("", "-wal", "-shm", "-journal"))
 
@@ -195,7 +193,7 @@ class Target:
             return {"metadata.yaml"}
 
     def _information(self) -> Any:
-        about = yaml.safe_load(_metadata(self.path))
+        about = load_yaml(_metadata(self.path))
         return about.get("rosbag2_bagfile_information", about)
 
 

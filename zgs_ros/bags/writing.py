@@ -77,8 +77,8 @@ class BagWriter:
         return BagPublisher(self, topic, self._types)
 
     def add_topic(self, topic: Topic) -> bool:
-        """Adds a topic of another bag; false if nothing describes its type."""
-        described = _describe(topic, self._types)
+        """Adds a topic of another bag; false if nothing describes its type, or it is no CDR."""
+        described = _describe(topic, self._types) if topic.is_cdr else None
         if described:
             self._add(topic.name, topic.type, *described, list(topic.qos))
         return described is not None

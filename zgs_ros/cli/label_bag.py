@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -192,14 +192,14 @@ class _Work:
                 with interrupt.at_once():
                     return load_segmenter(self.settings)
 
-            labelling = BagLabelling(
-                self.plan, self.settings, self.types, self.journal, writer, load
+            copied = [name for name in self.plan.copied if writer.add_topic(bag.topics[name])]
+            losses.extend(
+                f"{name}: is not copied, nothing describes {bag.topics[name].type}"
+                for name in self.plan.copied
+                if name not in copied
             )
-            for name in self.plan.copied:
-                if not writer.add_topic(bag.topics[name]):
-                    losses.append(
-                        f"{name}: is not copied, nothing describes {bag.topics[name].type}"
-                    )
+            plan = replace(self.plan, copied=copied)
+            labelling = BagLabelling(plan, self.settings, self.types, self.journal, writer, load)
             for outcome in labelling.run(bag):
                 tally.add(outcome)
                 progress.update(task, advance=1, description=plain(outcome.topic))

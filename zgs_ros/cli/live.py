@@ -120,7 +120,7 @@ def camera(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of images, image or video file, number of a webcam, or synthetic."
+            help="Folder of images, image or video file, number or path of a webcam, or synthetic."
         ),
     ] = "synthetic",
     rate: Annotated[float, typer.Option(help="Pictures per second.")] = 10.0,

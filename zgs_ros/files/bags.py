@@ -22,4 +22,4 @@ def is_bag(path: Path) -> bool:
     """Whether a path is meant as a bag: a file by its ending, a folder by what is in it."""
     if path.is_dir():
         return (path / "metadata.yaml").is_file() or any(map(storage_of, path.iterdir()))
-    return path.suffix in (*SUFFIXES, ROS1_SUFFIX)
+    return storage_of(path) is not None or path.suffix == ROS1_SUFFIX

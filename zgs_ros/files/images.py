@@ -31,6 +31,9 @@ SUFFIXES = (
 )
 """Endings by which images are recognised in a folder; a file that is named itself may have any."""
 
+MAX_BYTES = 2**29
+"""Largest file that is read."""
+
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -98,6 +101,20 @@ def find_images(
         hint = "" if recursive else "; subfolders are searched with --recursive"
         raise NoImages(f"no images in {', '.join(map(str, paths))} (looked for {endings}{hint})")
     return list(found.values())
+
+
+def read_image(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        BadImageFile: If it has more bytes than an image can have.
+        OSError: If it can't be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1) if os.fstat(file.fileno()).st_size <= MAX_BYTES else None
+    if data is None or len(data) > MAX_BYTES:
+        raise BadImageFile(f"has more than {MAX_BYTES} bytes, which no image needs")
+    return data
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -14,8 +14,8 @@ from typing import Any
 from zgs_ros import __version__
 from zgs_ros.config import SegmenterSettings, flatten, list_settings
 from zgs_ros.drawing import draw_overlay
-from zgs_ros.files.images import BadImageFile, ImageFile, decode_image
-from zgs_ros.files.results import LeadsOutside, ResultsFolder
+from zgs_ros.files.images import BadImageFile, ImageFile, decode_image, read_image
+from zgs_ros.files.results import LeadsOutside, NoPlace, ResultsFolder
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.segmentation import ImageSegmenter
@@ -130,7 +130,7 @@ class _Run:
         except LeadsOutside as error:
             return Outcome(image, State.FAILED, None, str(error))
         try:
-            data = image.path.read_bytes()
+            data = read_image(image.path)
             fingerprint = _fingerprint(data, self._options)
             if not self._options.overwrite and self._folder.is_up_to_date(output, fingerprint):
                 return Outcome(image, State.UP_TO_DATE, output)
@@ -154,7 +154,10 @@ class _Run:
             "fingerprint": fingerprint,
             **segmentation.to_dict(self._options.embeddings),
         }
-        self._folder.write(output, overlay, segmentation.label_map, description)
+        try:
+            self._folder.write(output, overlay, segmentation.label_map, description)
+        except NoPlace as error:
+            return Outcome(image, State.FAILED, output, str(error))
         return Outcome(image, State.LABELLED, output)
 
 

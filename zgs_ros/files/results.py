@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ OVERLAY, LABELS, DESCRIPTION = ".overlay.png", ".labels.png", ".json"
 _LONGEST_NAME = 200
 _LONGEST_DESCRIPTION = 1 << 28
 _LOCK = ".zgs_label.lock"
+_IN_THE_WAY = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+"""Errors that are of one name, and not of the folder."""
 _FOREIGN = "?"
 """Stands for the owner of files that no run has written, such as the annotations of a data set."""
 
@@ -33,6 +36,10 @@ class CannotWrite(RuntimeError):
 
 class LeadsOutside(ValueError):
     """A link because of which results would land outside the folder; the message names it."""
+
+
+class NoPlace(ValueError):
+    """Results of one image that something is in the way of; the message names it."""
 
 
 class ResultsFolder:
@@ -119,7 +126,8 @@ class ResultsFolder:
             description: JSON-ready; ``source`` and ``fingerprint`` are found again by later runs.
 
         Raises:
-            CannotWrite: If that fails.
+            NoPlace: If this image's results can't be written, such as where a folder has their name.
+            CannotWrite: If no results can.
         """
         text = json.dumps(description, indent=1, ensure_ascii=False)
         try:
@@ -130,6 +138,8 @@ class ResultsFolder:
             data = text.encode("utf-8", "backslashreplace")
             write_whole(_with_ending(output, DESCRIPTION), data)
         except OSError as error:
+            if error.errno in _IN_THE_WAY:
+                raise NoPlace(f"{output}: can't be written ({error.strerror})") from error
             raise CannotWrite(f"{output}: can't be written ({error.strerror or error})") from error
 
     def _candidates(self, image: ImageFile) -> Iterator[Path]:

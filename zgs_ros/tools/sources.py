@@ -12,7 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.files.images import SUFFIXES, BadImageFile, NoImages, decode_image, find_images
+from zgs_ros.files.images import (
+    SUFFIXES,
+    BadImageFile,
+    NoImages,
+    decode_image,
+    find_images,
+    read_image,
+)
+from zgs_ros.texts import natural_key
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SIZE = (640, 480)
@@ -80,7 +88,7 @@ def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
     """Opens a source and checks that there is one.
 
     Args:
-        source: Folder of images, image or video file, number of a webcam, or ``synthetic``.
+        source: Folder of images, image or video file, number or path of a webcam, or ``synthetic``.
         options: How it is read.
 
     Returns:
@@ -98,9 +106,12 @@ def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
     if source.isdigit():
         return _scaled(_webcam(int(source)), options.size)
     path = Path(source)
+    if path.is_char_device():
+        return _scaled(_webcam(source), options.size)
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
         try:
             files = [image.path for image in find_images([path])]
+            files.sort(key=lambda file: natural_key(file.name))  # frames are numbered
         except NoImages as error:
             raise SourceError(str(error)) from None
         return _scaled(_repeated(lambda: _folder(files), source, options.loop), options.size)
@@ -108,7 +119,7 @@ def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
         return _scaled(_repeated(lambda: _video(path), source, options.loop), options.size)
     raise SourceError(
         f"source {source!r} does not exist; give a folder of images, an image or video file, "
-        f"the number of a webcam, or {SYNTHETIC!r}"
+        f"the number or path of a webcam, or {SYNTHETIC!r}"
     )
 
 
@@ -128,7 +139,7 @@ def _folder(files: list[Path]) -> Iterator[Picture]:
     skipped = 0
     for path in files:
         try:
-            yield Picture(decode_image(path.read_bytes()))
+            yield Picture(decode_image(read_image(path)))
         except (OSError, BadImageFile) as error:
             skipped += 1
             logger.warning("%s is skipped: %s", path, error)
@@ -150,11 +161,13 @@ def _video(path: Path) -> Iterator[Picture]:
         capture.release()
 
 
-def _webcam(number: int) -> Iterator[Picture]:
-    capture = cv2.VideoCapture(number)
+def _webcam(device: int | str) -> Iterator[Picture]:
+    """Pictures of a device by its number, or by its path."""
+    capture = cv2.VideoCapture(device)
     if not capture.isOpened():
+        path = f"/dev/video{device}" if isinstance(device, int) else device
         raise SourceError(
-            f"webcam {number} can't be opened; is it there (/dev/video{number}), free, and readable?"
+            f"webcam {device} can't be opened; is it a camera ({path}), free, and readable?"
         )
 
     def pictures() -> Iterator[Picture]:
@@ -162,7 +175,7 @@ def _webcam(number: int) -> Iterator[Picture]:
             while True:
                 more, frame = capture.read()
                 if not more:
-                    raise SourceError(f"webcam {number} stopped giving pictures; was it unplugged?")
+                    raise SourceError(f"webcam {device} stopped giving pictures; was it unplugged?")
                 yield Picture(np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8))
         finally:
             capture.release()

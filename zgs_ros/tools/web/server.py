@@ -12,6 +12,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,12 +28,19 @@ IDLE_SECONDS = 30.0
 """After which a connection without a request is closed."""
 
 MAX_CONNECTIONS = 64
+
+PLACE_SECONDS = 1.0
+"""How long it is waited for a slow viewer's connection to end."""
+
 MAX_QUERIES = 4
 """Queries that are under way at most."""
 
 MAX_BODY = 4096
 MAX_TEXT = 200
 """Longest query, in characters."""
+
+OWN_SITES = ("same-origin", "none")
+"""What browsers say of requests that come from this page, or from the address bar."""
 
 JSON = "application/json"
 
@@ -79,6 +87,8 @@ class ViewServer(ThreadingHTTPServer):
         self._ask = ask
         self._queries = threading.BoundedSemaphore(MAX_QUERIES)
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._slow: dict[Any, None] = {}  # connections that wait for their viewer, oldest first
+        self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             super().__init__((address, port), _Handler)
@@ -114,17 +124,41 @@ class ViewServer(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serves a connection on a thread of its own, if there is room for one more."""
-        if self._places.acquire(blocking=False):
+        """Serves a connection on a thread of its own, if there is room for one more.
+
+        Where there is none, the viewer who has been slow for the longest time makes room.
+        """
+        has_place = self._places.acquire(blocking=False)
+        if not has_place and self._end_slowest():
+            has_place = self._places.acquire(timeout=PLACE_SECONDS)
+        if has_place:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
+
+    def waits(self, connection: Any, waits: bool) -> None:
+        """Takes note of whether a connection waits for its viewer now, or the viewer for it."""
+        with self._lock:
+            self._slow.pop(connection, None)
+            if waits:
+                self._slow[connection] = None
+
+    def _end_slowest(self) -> bool:
+        with self._lock:
+            slowest = next(iter(self._slow), None)
+            self._slow.pop(slowest, None)
+        if slowest is None:
+            return False
+        with suppress(OSError):  # it has ended by itself
+            slowest.shutdown(socket.SHUT_RDWR)
+        return True
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serves a connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.waits(request, False)
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -139,7 +173,12 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = IDLE_SECONDS
 
+    def handle_one_request(self) -> None:
+        self.server.waits(self.connection, True)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
+        self.server.waits(self.connection, False)
         url = urlsplit(self.path)
         given = {key: values[-1] for key, values in parse_qs(url.query).items()}
         camera = given.get("camera", "")
@@ -167,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY} bytes")
             return
         body = self.rfile.read(length)
+        self.server.waits(self.connection, False)
         if not self._is_for_us():
             return
         # Other web sites can't send this type without asking, which is not answered.
@@ -191,10 +231,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_for_us(self) -> bool:
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
-        if is_own_host(host) and origin in (None, f"http://{host}"):
+        if is_own_host(host) and origin in (None, f"http://{host}") and not self._is_embedded():
             return True
         self._refuse(HTTPStatus.FORBIDDEN, "open the page by this machine's address or localhost")
         return False
+
+    def _is_embedded(self) -> bool:
+        """Whether another site's page asks, for an image or a script; a link to the page is fine."""
+        is_link = self.path == "/" and self.headers.get("Sec-Fetch-Dest") == "document"
+        return self.headers.get("Sec-Fetch-Site", "none") not in OWN_SITES and not is_link
 
     def _send_json(self, value: Any) -> None:
         self._send(json.dumps(value, allow_nan=False).encode(), JSON)
@@ -203,6 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(json.dumps({"error": reason}).encode(), JSON, status)
 
     def _send(self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.server.waits(self.connection, True)
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -210,6 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", self.server.policy)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
         self.end_headers()
         self.wfile.write(body)
 
