@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zgs_ros.bags.bag import BagError
+from zgs_ros.bags.bag import BagError, load_yaml
 from zgs_ros.bags.mcap_salvage import METADATA_INDEX, Fields, summary_records
 from zgs_ros.files.bags import SUFFIXES, is_bag
 from zgs_ros.files.ownership import MARK, InUse, is_own_text, sole_writer
