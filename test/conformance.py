@@ -24,7 +24,7 @@ from ros_support import Ros
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.streaming import messages
@@ -216,7 +216,7 @@ class DdsWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self._network = Network(DOMAIN, loopback_only=True)
-        self.port = self._open.enter_context(Node("observer", network=self._network))
+        self.port = self._open.enter_context(DdsNode("observer", network=self._network))
 
     def start(self, **settings: Any) -> None:
         opened = open_peer(made(settings), PeerOptions(self._network), lambda _: HalvesSegmenter())
@@ -235,7 +235,7 @@ class RosWorld(World):
         super().__init__()
         self._ros = ros
         network = Network.from_environment(environment=ros.env)
-        self.port = self._open.enter_context(Node("observer", network=network, distro="jazzy"))
+        self.port = self._open.enter_context(DdsNode("observer", network=network, distro="jazzy"))
 
     def start(self, **settings: Any) -> None:
         given = [

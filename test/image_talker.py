@@ -8,12 +8,12 @@ import time
 import numpy as np
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.inputs import IMAGE
 
 if __name__ == "__main__":
-    with Node("talker", network=Network(int(sys.argv[1]), loopback_only=True)) as node:
+    with DdsNode("talker", network=Network(int(sys.argv[1]), loopback_only=True)) as node:
         publisher = node.create_publisher("/camera/image_raw", IMAGE)
         picture = np.full((720, 1280, 3), 90, np.uint8)
         print("publishing", flush=True)

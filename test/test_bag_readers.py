@@ -83,7 +83,7 @@ def statistics(messages: int, chunks: int) -> bytes:
 
 
 def read(bag: Path) -> tuple[list[bytes], list[str]]:
-    """Data of the messages and losses, as `zgs label` reads them."""
+    """Data of the messages and lost, as `zgs label` reads them."""
     storage = open_bag(bag)
     try:
         found = [m.data for m in storage.messages(storage.topics)]
@@ -92,7 +92,7 @@ def read(bag: Path) -> tuple[list[bytes], list[str]]:
         storage = open_bag(bag, salvage=True)
         found = [m.data for m in storage.messages(storage.topics)]
     storage.close()
-    return found, storage.losses
+    return found, storage.lost
 
 
 def indexed(stated: int, chunks: list[bytes], described: bytes = TYPE) -> bytes:
@@ -156,9 +156,9 @@ DAMAGED: dict[str, tuple[bytes, int, str]] = {
 def test_of_a_damaged_mcap_the_rest_is_read(tmp_path: Path, kind: str) -> None:
     data, count, loss = DAMAGED[kind]
     (tmp_path / "robot.mcap").write_bytes(data)
-    found, losses = read(tmp_path / "robot.mcap")
+    found, lost = read(tmp_path / "robot.mcap")
     assert found == CDR[:count]
-    assert any(loss in line for line in losses) or not loss
+    assert any(loss in line for line in lost) or not loss
 
 
 QOS = ["- history: 1", "[: {", "null", "5", "&a [*a]", "- {depth: x}", "\udcff", "x" * 200_000]
@@ -196,9 +196,9 @@ def test_a_chunk_that_unpacks_to_too_much_is_lost(tmp_path: Path, stated: int) -
     data = HEAD + TYPE + message(CDR[0]) + chunk(packed, "zstd", stated) + message(CDR[1])
     (tmp_path / "robot.mcap").write_bytes(data)
     began = time.monotonic()
-    found, losses = read(tmp_path / "robot.mcap")
+    found, lost = read(tmp_path / "robot.mcap")
     assert found == CDR[:2]
-    assert any("damaged parts: 1" in line for line in losses)
+    assert any("damaged parts: 1" in line for line in lost)
     assert time.monotonic() - began < 20
 
 
@@ -235,9 +235,9 @@ def test_a_file_is_unpacked_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.Mo
     assert read(packed) == read(file)
     monkeypatch.setattr(reading, "MAX_FILE", file.stat().st_size // 2)
     monkeypatch.setattr(reading, "MAX_GROWTH", 0)
-    found, losses = read(packed)
+    found, lost = read(packed)
     assert 0 < len(found) < 20
-    assert any("unpacks to more than" in line for line in losses)
+    assert any("unpacks to more than" in line for line in lost)
 
 
 @pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE])
@@ -266,10 +266,10 @@ def test_a_database_whose_end_is_zeros_ends(tmp_path: Path, database: Path) -> N
         place = int(len(data) * share)
         file.write_bytes(data[:place] + bytes(len(data) - place))
         try:
-            found, losses = read(file)
+            found, lost = read(file)
         except BagError:
             continue
-        assert losses
+        assert lost
         counts.append(len(found))
     assert counts == sorted(counts)
     assert counts[-1] > 20
@@ -286,9 +286,9 @@ def test_a_database_whose_end_is_zeros_ends(tmp_path: Path, database: Path) -> N
 )
 def test_a_row_that_is_no_message_costs_itself(tmp_path: Path, database: Path, damage: str) -> None:
     file = altered(database, tmp_path / "robot.db3", damage)
-    found, losses = read(file)
+    found, lost = read(file)
     assert len(found) == 39
-    assert losses == ["robot.db3: rows that are no messages: 1"]
+    assert lost == ["robot.db3: rows that are no messages: 1"]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str], bool]:
-    """Messages and losses, and whether it was scanned, as `zgs label` reads them."""
+    """Messages and lost, and whether it was scanned, as `zgs label` reads them."""
     storage = open_bag(bag)
     try:
         found = [(m.topic, m.time, bytes(m.data)) for m in storage.messages(storage.topics)]
@@ -55,16 +55,16 @@ def read(bag: Path) -> tuple[list[tuple[str, int, bytes]], list[str], bool]:
     counts = {name: sum(m[0] == name for m in found) for name in storage.topics}
     assert counts == {name: topic.count for name, topic in storage.topics.items()}
     storage.close()
-    return found, storage.losses, storage.is_scanned
+    return found, storage.lost, storage.is_scanned
 
 
 @pytest.mark.parametrize("kind", ["mcap", "zstd", "sqlite3", "file", "message"])
 def test_a_whole_bag_is_read_in_the_order_of_recording(
     recordings: dict[str, Path], kind: str
 ) -> None:
-    found, losses, is_scanned = read(recordings[kind])
+    found, lost, is_scanned = read(recordings[kind])
     assert found == bags.raw(recordings["mcap"])
-    assert (losses, is_scanned) == ([], False)
+    assert (lost, is_scanned) == ([], False)
 
 
 @pytest.mark.parametrize("kind", ["mcap", "zstd", "sqlite3", "file", "message"])
@@ -72,7 +72,7 @@ def test_salvaging_a_whole_bag_loses_nothing(recordings: dict[str, Path], kind: 
     bag = Bag(recordings[kind], scan=True)
     found = [(m.topic, m.time, bytes(m.data)) for m in bag.messages(bag.topics)]
     assert found == bags.raw(recordings["mcap"])
-    assert bag.losses == []
+    assert bag.lost == []
     whole = Bag(recordings["mcap"])
     for name, topic in bag.topics.items():
         assert (topic.type, topic.count) == (whole.topics[name].type, whole.topics[name].count)
@@ -160,14 +160,14 @@ def test_of_a_damaged_file_the_rest_is_read(
     shutil.copytree(recordings[kind], bag)
     [file] = [path for path in bag.iterdir() if path.name != "metadata.yaml"]
     damage(file)
-    found, losses, is_scanned = read(bag)
+    found, lost, is_scanned = read(bag)
     whole = bags.raw(recordings["mcap"])
     assert is_scanned
     assert [m for m in whole if m in found] == found  # in order, and nothing invented
     assert sum(message[0] == CAMERA for message in found) == images
-    assert any(loss in line for line in losses), losses
+    assert any(loss in line for line in lost), lost
     if images < COUNT:
-        assert f"{CAMERA}: {images} of {COUNT} messages can be read" in losses
+        assert f"{CAMERA}: {images} of {COUNT} messages can be read" in lost
 
 
 @pytest.mark.parametrize("kind", ["mcap", "zstd", "sqlite3"])
@@ -179,10 +179,10 @@ def test_whatever_is_cut_off_nothing_is_invented(
     file, read_before = tmp_path / source.name, 0
     for share in np.linspace(0.02, 0.98, 13):
         file.write_bytes(data[: int(len(data) * share)])
-        found, losses, _ = read(file)
+        found, lost, _ = read(file)
         assert found == whole[: len(found)]
         assert len(found) >= read_before
-        assert losses
+        assert lost
         read_before = len(found)
     assert read_before > COUNT
 
@@ -198,9 +198,9 @@ def test_without_metadata_the_files_are_read(
             (bag / "metadata.yaml").unlink()
         else:
             (bag / "metadata.yaml").write_bytes(broken)
-        found, losses, _ = read(bag)
+        found, lost, _ = read(bag)
         assert found == bags.raw(recordings["mcap"])
-        assert losses == []
+        assert lost == []
 
 
 def test_parts_of_a_bag_are_read_in_their_order_and_missing_ones_are_named(tmp_path: Path) -> None:
@@ -210,14 +210,14 @@ def test_parts_of_a_bag_are_read_in_their_order_and_missing_ones_are_named(tmp_p
         recorded = [bags.image(part * 2), bags.image(part * 2 + 1)]
         file = bags.bag_file(bags.record(tmp_path / f"part_{part}", recorded))
         shutil.copy(file, bag / f"robot_{part}.mcap")
-    found, losses, _ = read(bag)
+    found, lost, _ = read(bag)
     assert [time for _, time, _ in found] == sorted(time for _, time, _ in found)
     assert len(found) == 8
     text = (tmp_path / "part_0" / "metadata.yaml").read_text()
     (bag / "metadata.yaml").write_text(text.replace("part_0.mcap", "robot_3.mcap"))
-    found, losses, _ = read(bag)
+    found, lost, _ = read(bag)
     assert len(found) == 8
-    assert losses == ["robot_3.mcap: is missing"]
+    assert lost == ["robot_3.mcap: is missing"]
 
 
 def test_what_a_killed_recorder_left_in_its_journal_is_read(
@@ -236,9 +236,9 @@ def test_what_a_killed_recorder_left_in_its_journal_is_read(
     for suffix in ("", "-wal"):
         shutil.copy(f"{live}{suffix}", killed / f"robot.db3{suffix}")
     database.close()
-    found, losses, _ = read(killed / "robot.db3")
+    found, lost, _ = read(killed / "robot.db3")
     assert len(found) == 2 * COUNT + 1
-    assert losses == []
+    assert lost == []
 
 
 def test_messages_out_of_order_in_a_file_without_index_are_read(tmp_path: Path) -> None:

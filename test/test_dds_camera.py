@@ -14,7 +14,7 @@ from dds_support import DOMAIN, cli, process
 from PIL import Image as Pillow
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.tools import camera, sources
 from zgs_ros.tools.camera import CameraOptions, CameraPublishers
 from zgs_ros.tools.sources import Picture, SourceError, SourceOptions, open_source, parse_size
@@ -158,7 +158,7 @@ def test_a_picture_goes_out_with_camera_info_and_depth_under_one_header(
         "camera_info": "sensor_msgs/msg/CameraInfo",
         "depth/image_raw": IMAGE,
     }
-    with Node("camera", network=NETWORK) as node, Node("viewer", network=NETWORK) as viewer:
+    with DdsNode("camera", network=NETWORK) as node, DdsNode("viewer", network=NETWORK) as viewer:
         publishers = CameraPublishers(node, options)
         for topic, kind in topics.items():
             viewer.create_subscription(

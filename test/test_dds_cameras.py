@@ -12,7 +12,7 @@ from dds_support import DOMAIN, HalvesSegmenter, Peer, cli, peer, process
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import diagnostics
 from zgs_ros.streaming.messages import stamp_ns
@@ -40,7 +40,7 @@ class Robot:
         self.peer = Peer(
             HalvesSegmenter(), make_settings(NodeSettings, values), PeerOptions(NETWORK)
         )
-        self.node = Node("robot", network=NETWORK)
+        self.node = DdsNode("robot", network=NETWORK)
         self.cameras = {
             name: CameraPublishers(
                 self.node,
@@ -233,7 +233,7 @@ def test_a_synthetic_camera_with_depth_and_the_node_as_processes(eventually: Eve
     with (
         process(cli("camera", "--depth", "--size", "64x48")),
         process(peer(**{"depth.enabled": "true", "max_rate": 50})),
-        Node("viewer", network=NETWORK) as viewer,
+        DdsNode("viewer", network=NETWORK) as viewer,
     ):
         viewer.create_subscription("/zgs/segments", TYPES["segments"], results.append)
 

@@ -13,7 +13,7 @@ from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.clock import SimulatedClock
@@ -41,7 +41,7 @@ def test_rate_follows_the_simulated_clock_which_may_jump_back(
     """At a result per simulated second."""
     settings = make_settings(NodeSettings, {"max_rate": 1.0})
     options = PeerOptions(NETWORK, use_sim_time=True)
-    peer, robot = Peer(HalvesSegmenter(), settings, options), Node("robot", network=NETWORK)
+    peer, robot = Peer(HalvesSegmenter(), settings, options), DdsNode("robot", network=NETWORK)
     try:
         clock = robot.create_publisher("/clock", "rosgraph_msgs/msg/Clock")
         camera = robot.create_publisher("/camera/image_raw", "sensor_msgs/msg/Image")

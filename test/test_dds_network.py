@@ -14,7 +14,7 @@ from dds_support import DOMAIN
 
 from zgs_ros import message_types
 from zgs_ros.dds.network import Network, NetworkError, socket_buffer_warning
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.raw import DdsError
 from zgs_ros.dds.types import TypeSupport
 
@@ -140,7 +140,7 @@ def test_a_process_joins_where_many_have_before(caplog: pytest.LogCaptureFixture
             taken = ports.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             with suppress(OSError):
                 taken.bind(("0.0.0.0", port))
-        with Node("late", network=network):
+        with DdsNode("late", network=network):
             pass
     assert any("32 participants of domain 40 are on this machine" in m for m in caplog.messages)
 
@@ -164,7 +164,7 @@ def test_a_process_joins_where_many_have_before(caplog: pytest.LogCaptureFixture
     ],
 )
 def test_every_configuration_is_understood(network: Network) -> None:
-    with Node("node", network=network):
+    with DdsNode("node", network=network):
         pass
 
 
@@ -173,17 +173,17 @@ def test_a_configuration_that_is_not_understood_is_shown() -> None:
     with pytest.raises(
         DdsError, match=r"can't be joined.*CYCLONEDDS_URI is '<CycloneDDS><Nonsense/>"
     ):
-        Node("node", network=network)
-    with Node("node", network=Network(DOMAIN, loopback_only=True)):
+        DdsNode("node", network=network)
+    with DdsNode("node", network=Network(DOMAIN, loopback_only=True)):
         pass
 
 
 def test_one_process_has_one_configuration_per_domain() -> None:
     with (
-        Node("first", network=Network(DOMAIN, loopback_only=True)),
+        DdsNode("first", network=Network(DOMAIN, loopback_only=True)),
         pytest.raises(DdsError, match="in use in this process with another network configuration"),
     ):
-        Node("second", network=Network(DOMAIN, "LOCALHOST", peers=("192.0.2.1",)))
+        DdsNode("second", network=Network(DOMAIN, "LOCALHOST", peers=("192.0.2.1",)))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_the_distribution_decides_the_length_of_a_gid(distro: str, length: int) 
 
 @pytest.mark.parametrize("distro", sorted(message_types.DISTROS))
 def test_a_node_works_with_every_distribution(distro: str) -> None:
-    with Node("node", network=Network(DOMAIN, loopback_only=True), distro=distro) as node:
+    with DdsNode("node", network=Network(DOMAIN, loopback_only=True), distro=distro) as node:
         node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
 
 

@@ -17,7 +17,7 @@ import pytest
 from dds_support import DOMAIN, cli, process
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.raw import DdsError
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.port import QosProfile
@@ -28,18 +28,18 @@ IMAGE = "sensor_msgs/msg/Image"
 
 
 @pytest.fixture
-def node() -> Iterator[Node]:
-    with Node("zgs", "/front", network=NETWORK) as made:
+def node() -> Iterator[DdsNode]:
+    with DdsNode("zgs", "/front", network=NETWORK) as made:
         yield made
 
 
 @pytest.fixture
-def other() -> Iterator[Node]:
-    with Node("other", network=NETWORK) as made:
+def other() -> Iterator[DdsNode]:
+    with DdsNode("other", network=NETWORK) as made:
         yield made
 
 
-def image(node: Node, value: int = 0, width: int = 4, height: int = 3, stamp_ns: int = 5) -> Any:
+def image(node: DdsNode, value: int = 0, width: int = 4, height: int = 3, stamp_ns: int = 5) -> Any:
     header = messages.header(node.types, stamp_ns, "camera")
     return messages.rgb_image(node.types, header, np.full((height, width, 3), value, np.uint8))
 
@@ -57,7 +57,7 @@ NAMES = [
 def test_names_resolve_as_in_ros(
     name: str, namespace: str, full_name: str, topic: str, resolved: str
 ) -> None:
-    with Node(name, namespace, network=NETWORK) as node:
+    with DdsNode(name, namespace, network=NETWORK) as node:
         assert node.full_name == full_name
         assert node.resolve(topic) == resolved
 
@@ -73,16 +73,18 @@ def test_names_resolve_as_in_ros(
 )
 def test_impossible_names_are_refused(name: str, namespace: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        Node(name, namespace, network=NETWORK)
+        DdsNode(name, namespace, network=NETWORK)
 
 
 @pytest.mark.parametrize("topic", ["", "/", "~", "~/", "a b", "/a//b", "/1a"])
-def test_impossible_topics_are_refused(node: Node, topic: str) -> None:
+def test_impossible_topics_are_refused(node: DdsNode, topic: str) -> None:
     with pytest.raises(ValueError, match="topic"):
         node.create_publisher(topic, IMAGE)
 
 
-def test_a_message_arrives_as_it_was_sent(node: Node, other: Node, eventually: Eventually) -> None:
+def test_a_message_arrives_as_it_was_sent(
+    node: DdsNode, other: DdsNode, eventually: Eventually
+) -> None:
     got: list[Any] = []
     subscription = node.create_subscription("/camera/image_raw", IMAGE, got.append)
     publisher = other.create_publisher("/camera/image_raw", IMAGE)
@@ -98,7 +100,7 @@ def test_a_message_arrives_as_it_was_sent(node: Node, other: Node, eventually: E
     assert not message.data.flags.writeable
 
 
-def test_large_images_arrive_whole(node: Node, other: Node, eventually: Eventually) -> None:
+def test_large_images_arrive_whole(node: DdsNode, other: DdsNode, eventually: Eventually) -> None:
     got: list[Any] = []
     node.create_subscription("/big", IMAGE, got.append, QosProfile())
     publisher = other.create_publisher("/big", IMAGE)
@@ -110,10 +112,12 @@ def test_large_images_arrive_whole(node: Node, other: Node, eventually: Eventual
     assert np.array_equal(got[0].data, message.data)
 
 
-def test_subscription_counts_follow_who_comes_and_goes(node: Node, eventually: Eventually) -> None:
+def test_subscription_counts_follow_who_comes_and_goes(
+    node: DdsNode, eventually: Eventually
+) -> None:
     publisher = node.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
     assert publisher.subscription_count() == 0
-    with Node("viewer", network=NETWORK) as viewer:
+    with DdsNode("viewer", network=NETWORK) as viewer:
         viewer.create_subscription(publisher.topic, "zgs_ros/msg/SegmentArray", lambda _: None)
         eventually(lambda: publisher.subscription_count() == 1, "the viewer is seen")
         viewer.create_subscription(publisher.topic, "zgs_ros/msg/SegmentArray", lambda _: None)
@@ -121,7 +125,7 @@ def test_subscription_counts_follow_who_comes_and_goes(node: Node, eventually: E
     eventually(lambda: publisher.subscription_count() == 0, "the viewer has gone")
 
 
-def test_other_types_on_the_same_topic_do_not_match(node: Node, other: Node) -> None:
+def test_other_types_on_the_same_topic_do_not_match(node: DdsNode, other: DdsNode) -> None:
     publisher = node.create_publisher("/mixed", IMAGE)
     other.create_subscription("/mixed", "zgs_ros/msg/SegmentArray", lambda _: None)
     time.sleep(0.3)
@@ -129,7 +133,7 @@ def test_other_types_on_the_same_topic_do_not_match(node: Node, other: Node) -> 
 
 
 def test_the_graph_lists_nodes_and_their_endpoints(
-    node: Node, other: Node, eventually: Eventually
+    node: DdsNode, other: DdsNode, eventually: Eventually
 ) -> None:
     graph: list[Any] = []
     # Not a ROS topic: the graph's own, without the prefix that ROS gives to topics.
@@ -160,7 +164,7 @@ def test_the_graph_lists_nodes_and_their_endpoints(
 
 
 def test_an_exception_in_a_callback_costs_its_message_only(
-    node: Node, other: Node, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    node: DdsNode, other: DdsNode, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     got: list[int] = []
 
@@ -178,7 +182,7 @@ def test_an_exception_in_a_callback_costs_its_message_only(
     assert any("/images: a message is left out: a bad day" in line for line in caplog.messages)
 
 
-def test_callbacks_run_on_one_thread(node: Node, other: Node, eventually: Eventually) -> None:
+def test_callbacks_run_on_one_thread(node: DdsNode, other: DdsNode, eventually: Eventually) -> None:
     threads: list[str] = []
     for topic in ("/a", "/b"):
         node.create_subscription(
@@ -192,9 +196,9 @@ def test_callbacks_run_on_one_thread(node: Node, other: Node, eventually: Eventu
     assert set(threads) == {"zgs-dds"}
 
 
-def test_a_closed_node_is_quiet(eventually: Eventually, other: Node) -> None:
+def test_a_closed_node_is_quiet(eventually: Eventually, other: DdsNode) -> None:
     got: list[Any] = []
-    node = Node("brief", network=NETWORK)
+    node = DdsNode("brief", network=NETWORK)
     node.create_subscription("/images", IMAGE, got.append)
     publisher = node.create_publisher("~/images", IMAGE)
     sender = other.create_publisher("/images", IMAGE)
@@ -213,25 +217,25 @@ def test_nodes_come_and_go_without_leaving_anything(eventually: Eventually) -> N
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    with Node("warm_up", network=NETWORK):
+    with DdsNode("warm_up", network=NETWORK):
         pass
     before = descriptors()
     for number in range(10):
-        with Node(f"node_{number}", network=NETWORK) as node:
+        with DdsNode(f"node_{number}", network=NETWORK) as node:
             node.create_publisher("~/images", IMAGE)
             node.create_subscription("/images", IMAGE, lambda _: None)
     assert descriptors() == before
 
 
 def test_a_stalled_subscriber_does_not_hold_up_the_others(
-    node: Node, eventually: Eventually
+    node: DdsNode, eventually: Eventually
 ) -> None:
     topic, kind = "/zgs/segments", "zgs_ros/msg/SegmentArray"
     publisher = node.create_publisher(topic, kind)
     got: list[Any] = []
     with (
         process(cli("watch")) as stalled,
-        Node("awake", network=NETWORK) as awake,
+        DdsNode("awake", network=NETWORK) as awake,
     ):
         awake.create_subscription(topic, kind, got.append, QosProfile())
         eventually(lambda: publisher.subscription_count() == 2, "both subscribers", 60)
@@ -247,7 +251,7 @@ def test_a_stalled_subscriber_does_not_hold_up_the_others(
     assert slowest < 1.0
 
 
-def _segments(node: Node, height: int, width: int) -> Any:
+def _segments(node: DdsNode, height: int, width: int) -> Any:
     from zgs_ros.segmentation import Segmentation
 
     header = messages.header(node.types, 5, "camera")
@@ -261,7 +265,7 @@ import threading
 
 from dds_support import DOMAIN
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node, QosProfile
+from zgs_ros.dds.node import DdsNode, QosProfile
 from zgs_ros.streaming import messages
 import numpy as np
 import time
@@ -279,7 +283,7 @@ def publish(node):
         for publisher in list(publishers):
             publisher.publish(image)
 
-with Node("eyes", network=network) as eyes, Node("brain", network=network) as brain:
+with DdsNode("eyes", network=network) as eyes, DdsNode("brain", network=network) as brain:
     sender = threading.Thread(target=publish, args=(eyes,))
     sender.start()
     for number in range(cameras):
@@ -294,7 +298,7 @@ with Node("eyes", network=network) as eyes, Node("brain", network=network) as br
     assert all(got), got
     assert sum(listener.lost for listener, _ in brain._readers.values()) == 0
     for _ in range(40):
-        with Node("guest", network=network) as guest:
+        with DdsNode("guest", network=network) as guest:
             guest.create_subscription("/camera_0", kind, lambda _: None)
 """
 
@@ -304,7 +308,7 @@ def test_any_number_of_topics_share_a_type_while_messages_flow() -> None:
 
 
 def test_an_ended_subscription_leaves_nothing(
-    node: Node, other: Node, eventually: Eventually
+    node: DdsNode, other: DdsNode, eventually: Eventually
 ) -> None:
     got: list[Any] = []
     stays = node.create_subscription("/stays", IMAGE, got.append)
@@ -321,7 +325,7 @@ def test_an_ended_subscription_leaves_nothing(
 
 
 def test_what_is_no_message_is_counted_and_costs_one_line(
-    node: Node, other: Node, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    node: DdsNode, other: DdsNode, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     from zgs_ros.dds import raw
 
@@ -348,10 +352,10 @@ types = node.TypeSupport("jazzy")  # once: reading them takes a while
 node.TypeSupport = lambda distro: types
 network = Network(DOMAIN, loopback_only=True)
 for _ in range(25):
-    with node.Node("first", network=network):
-        second = node.Node("second", network=network)
+    with node.DdsNode("first", network=network):
+        second = node.DdsNode("second", network=network)
     for _ in range(3):
-        with node.Node("third", network=network) as third:
+        with node.DdsNode("third", network=network) as third:
             third.create_publisher("~/segments", "zgs_ros/msg/SegmentArray")
     second.close()
 """

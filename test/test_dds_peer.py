@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions, status
 from zgs_ros.streaming import diagnostics, messages
 from zgs_ros.streaming.port import QosProfile
@@ -47,7 +47,7 @@ class Robot:
             make_settings(NodeSettings, values),
             PeerOptions(NETWORK, CAMERA),
         )
-        self.node = Node("robot", network=NETWORK)
+        self.node = DdsNode("robot", network=NETWORK)
         compressed = values.get("image_transport") == "compressed"
         self.camera = self.node.create_publisher(
             f"{CAMERA}/compressed" if compressed else CAMERA,
@@ -331,7 +331,7 @@ def test_camera_node_and_viewer_are_processes_and_the_camera_may_die(
     camera = cli("camera", _images(tmp_path), "--rate", 20, "--frame-id", "optical")
     results: list[Any] = []
     images: list[Any] = []
-    with process(peer(max_rate=50)) as node_process, Node("viewer", network=NETWORK) as viewer:
+    with process(peer(max_rate=50)) as node_process, DdsNode("viewer", network=NETWORK) as viewer:
         viewer.create_subscription("/zgs/segments", KINDS["segments"], results.append)
         viewer.create_subscription(CAMERA, "sensor_msgs/msg/Image", images.append)
         for _ in range(2):
@@ -362,7 +362,7 @@ def test_it_ends_in_time_whatever_is_in_work(eventually: Eventually) -> None:
     seen: list[Any] = []
     with (
         process(peer(delay=600, lazy="false")) as node,
-        Node("robot", network=NETWORK) as robot,
+        DdsNode("robot", network=NETWORK) as robot,
     ):
         kind = "diagnostic_msgs/msg/DiagnosticArray"
         robot.create_subscription("/diagnostics", kind, seen.append, QosProfile(depth=10))

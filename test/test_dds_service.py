@@ -13,7 +13,7 @@ from dds_support import DOMAIN
 
 from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import SERVICE, Node
+from zgs_ros.dds.node import SERVICE, DdsNode
 from zgs_ros.dds.service import join_reply, service_id, split_request
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.message_types import DISTROS
@@ -27,7 +27,7 @@ TYPES = TypeSupport("jazzy")
 class Client:
     """Asks as rmw_cyclonedds_cpp does."""
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: DdsNode, name: str) -> None:
         self._types = node.types
         qos = raw.endpoint_qos(SERVICE, "", service_id())
         request = node._topic(f"rq{name}Request", f"{QUERY}_Request")
@@ -58,7 +58,7 @@ def test_requests_are_answered_with_their_identity(eventually: Eventually) -> No
             raise ValueError("a bad day")
         waiting.append((request, reply))
 
-    with Node("server", network=NETWORK) as server, Node("client", network=NETWORK) as other:
+    with DdsNode("server", network=NETWORK) as server, DdsNode("client", network=NETWORK) as other:
         service = server.create_service("~/query", QUERY, handle)
         assert service.name == "/server/query"
         client = Client(other, service.name)

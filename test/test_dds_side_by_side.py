@@ -13,7 +13,7 @@ from dds_support import DOMAIN, HalvesSegmenter, Peer
 from zgs_ros.cli.options import read_remappings
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.port import QosProfile
@@ -34,7 +34,7 @@ NAMES = [
 
 @pytest.mark.parametrize(("options", "topic", "resolved"), NAMES)
 def test_names_are_resolved_as_in_ros(options: dict[str, Any], topic: str, resolved: str) -> None:
-    with Node(**{"name": "zgs", "network": NETWORK, **options}) as node:
+    with DdsNode(**{"name": "zgs", "network": NETWORK, **options}) as node:
         assert node.resolve(topic) == resolved
 
 
@@ -47,7 +47,7 @@ def test_rules_that_are_none_are_refused(rule: str) -> None:
 
 def test_names_that_are_not_valid_are_refused() -> None:
     with pytest.raises(ValueError, match="must be letters, digits and underscores"):
-        Node("zgs", network=NETWORK, remappings={"~/segments": "/my labels"})
+        DdsNode("zgs", network=NETWORK, remappings={"~/segments": "/my labels"})
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_nodes_side_by_side_have_their_own_topics(
 ) -> None:
     assert [peer.port.full_name for peer in nodes.values()] == ["/front/zgs", "/rear/eyes", "/side"]
     topics = {"front": "/front/zgs/segments", "rear": "/rear/eyes/segments", "side": "/labels"}
-    with Node("listener", network=NETWORK) as listener:
+    with DdsNode("listener", network=NETWORK) as listener:
         got: dict[str, list[Any]] = {name: [] for name in topics}
         for name, topic in topics.items():
             kind, qos = "zgs_ros/msg/SegmentArray", QosProfile(depth=10)

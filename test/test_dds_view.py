@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming import messages
 from zgs_ros.tools.view import Viewer, ViewOptions
@@ -36,7 +36,7 @@ class Pair:
         self.peer = Peer(
             HalvesSegmenter(), make_settings(NodeSettings, values), PeerOptions(NETWORK)
         )
-        self.node = Node("viewer", network=NETWORK)
+        self.node = DdsNode("viewer", network=NETWORK)
         self.board = Board("/zgs")
         self.viewer = Viewer(self.node, self.board, ViewOptions(NETWORK))
 

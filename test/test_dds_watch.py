@@ -19,13 +19,13 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.files.ownership import InUse
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.tools.following import FramePairs, NodeState
-from zgs_ros.tools.recording import Frame, Recorder
+from zgs_ros.tools.frames import Frame, FrameFolder
 from zgs_ros.tools.table import Display
 from zgs_ros.tools.watch import NoResult, WatchOptions, run
 
@@ -96,7 +96,7 @@ def frame(number: int = 1, overlay: bytes | None = None, segments: int = 2) -> F
 
 
 def test_a_recording_has_a_line_per_frame_whose_picture_exists(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "new")
+    recorder = FrameFolder(tmp_path / "new")
     recorder.write(frame(1, b"first"))
     recorder.write(frame(2, b"second"))
     lines = [
@@ -114,7 +114,7 @@ def test_a_recording_has_a_line_per_frame_whose_picture_exists(tmp_path: Path) -
 
 def record(folder: Path, *overlays: bytes) -> list[str]:
     """A recording; returns the names of its pictures."""
-    with Recorder(folder) as recorder:
+    with FrameFolder(folder) as recorder:
         for number, overlay in enumerate(overlays, 1):
             recorder.write(frame(number, overlay))
     lines = (folder / "segments.jsonl").read_text().splitlines()
@@ -149,7 +149,7 @@ def test_a_recording_is_refused_where_its_files_are_others(
         (folder / name).write_text("precious")
     (folder / "0001.jpg").write_text("holiday")
     with pytest.raises(OSError, match=re.escape(name)):
-        Recorder(folder)
+        FrameFolder(folder)
     assert (tmp_path / "precious").read_text() == (folder / name).read_text() == "precious"
     assert (folder / "0001.jpg").read_text() == "holiday"
 
@@ -162,15 +162,15 @@ def test_a_link_in_the_place_of_the_lines_of_an_earlier_recording_is_not_followe
     for name in ("segments.jsonl", "0001.jpg"):
         (tmp_path / name).unlink()
         (tmp_path / name).symlink_to("precious")
-    with pytest.raises(FileExistsError, match=r"segments\.jsonl: is there, and of no rec"):
-        Recorder(tmp_path)
+    with pytest.raises(FileExistsError, match=r"segments\.jsonl: is there, and not written"):
+        FrameFolder(tmp_path)
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_one_recording_at_a_time_goes_to_a_folder(tmp_path: Path) -> None:
-    with Recorder(tmp_path), pytest.raises(InUse, match=rf"\(process {os.getpid()} on "):
-        Recorder(tmp_path)
-    with Recorder(tmp_path):
+    with FrameFolder(tmp_path), pytest.raises(InUse, match=rf"\(process {os.getpid()} on "):
+        FrameFolder(tmp_path)
+    with FrameFolder(tmp_path):
         pass
 
 
@@ -294,7 +294,7 @@ def test_a_node_without_a_camera_is_told(eventually: Eventually) -> None:
     running = Peer(HalvesSegmenter(), make_settings(NodeSettings, {}), PeerOptions(NETWORK))
     publish = running.node.look
     try:
-        with Node("noise", network=NETWORK):
+        with DdsNode("noise", network=NETWORK):
             import threading
 
             stop = threading.Event()

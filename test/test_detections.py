@@ -11,7 +11,7 @@ from dds_support import DOMAIN, HalvesSegmenter, Peer
 
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
@@ -108,7 +108,7 @@ def test_the_node_without_ros_publishes_them(eventually: Callable[..., None]) ->
     got: list[Any] = []
     peer = Peer(HalvesSegmenter(), settings, PeerOptions(network))
     try:
-        with Node("listener", network=network) as listener:
+        with DdsNode("listener", network=network) as listener:
             kind = "vision_msgs/msg/Detection2DArray"
             listener.create_subscription("/zgs/detections", kind, got.append, QosProfile(depth=10))
             camera = listener.create_publisher("/camera/image_raw", "sensor_msgs/msg/Image")

@@ -21,7 +21,7 @@ from dds_support import DOMAIN, HalvesSegmenter, Peer
 from zgs_ros.config import NodeSettings, SettingsError, make_settings
 from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.peer import PeerOptions
 from zgs_ros.streaming.interface import (
     NODE_TOPICS,
@@ -132,7 +132,7 @@ def test_a_node_has_what_is_documented(
     options = PeerOptions(NETWORK, **{f"{part}_topic": topic for part, topic in parts.items()})
     peer = Peer(HalvesSegmenter(), settings, options)
     try:
-        with Node("observer", network=NETWORK) as observer:
+        with DdsNode("observer", network=NETWORK) as observer:
             seen = partial(discovered, observer._participant, peer)
             eventually(lambda: seen() == expected, f"the node has {expected}")
     finally:

@@ -15,7 +15,7 @@ import ros_support
 from dds_support import DOMAIN, peer, process
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming.interface import DIAGNOSTICS
 from zgs_ros.streaming.port import QUEUED
 
@@ -61,7 +61,7 @@ def test_a_node_that_stood_still_receives_again(
             workspace = request.getfixturevalue("ros_workspace")
             send, domain = stack.enter_context(with_ros(workspace, adapter, tmp_path))
         observer = stack.enter_context(
-            Node("observer", network=Network(domain, loopback_only=True))
+            DdsNode("observer", network=Network(domain, loopback_only=True))
         )
         received: list[tuple[float, int]] = []
 

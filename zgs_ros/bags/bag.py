@@ -169,12 +169,12 @@ class Storage(Protocol):
 
     Attributes:
         topics: By name.
-        losses: What is missing from it, a line each.
+        lost: What is missing from it, a line each.
         is_scanned: Whether it was read once to see what is there, instead of trusting its index.
     """
 
     topics: dict[str, Topic]
-    losses: list[str]
+    lost: list[str]
     is_scanned: bool
 
     def messages(self, topics: Collection[str]) -> Iterator[Recorded]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zgs_ros.bags.bag import Recorded, Storage
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
-from zgs_ros.bags.topics import Camera
+from zgs_ros.bags.topics import LabelledCamera
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.config import NodeSettings
 from zgs_ros.message_types import MessageTypes
@@ -60,7 +60,7 @@ class Plan:
         copied: Topics that are copied along.
     """
 
-    cameras: Sequence[Camera]
+    cameras: Sequence[LabelledCamera]
     outputs: Collection[str]
     rate: float = 0.0
     copied: Collection[str] = ()
@@ -80,7 +80,7 @@ class _Clock:
 class _Waiting:
     """An image whose depth may still come."""
 
-    camera: Camera
+    camera: LabelledCamera
     recorded: Recorded
     message: Any
     ticket: DepthTicket | None
@@ -155,9 +155,9 @@ class BagLabelling:
         while self._waiting:
             yield self._label(self._waiting.popleft())
 
-    def losses(self) -> list[str]:
+    def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, and why."""
-        return self._enrichment.losses()
+        return self._enrichment.lost()
 
     def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
         for feed in self._depths.get(recorded.topic, ()):

@@ -78,7 +78,7 @@ class McapSalvage:
     """
 
     def __init__(self, path: Path, scan: bool = True) -> None:
-        self.losses: list[str] = []
+        self.lost: list[str] = []
         self._name = path.name
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -309,7 +309,7 @@ class McapSalvage:
             if found[number] < stated:
                 known = self._channels.get(number)
                 name = known.topic.name if known else "a topic that is not described"
-                self.losses.append(
+                self.lost.append(
                     f"{self._name}: {found[number]} of {stated} messages of {name} are there"
                 )
         if self._bad_chunks or self._lost:
@@ -319,11 +319,11 @@ class McapSalvage:
                 counts[known.topic.name if known else "topics that are not described"] += count
             lost = ", ".join(f"{count} of {topic}" for topic, count in sorted(counts.items()))
             what = f"at least {lost}" if lost else "an unknown number of messages"
-            self.losses.append(
+            self.lost.append(
                 f"{self._name}: damaged parts: {self._bad_chunks}; lost with them: {what}"
             )
         if self._cut is not None:
-            self.losses.append(
+            self.lost.append(
                 f"{self._name}: ends in the middle of what was recorded (in the record at byte "
                 f"{self._cut} of {len(self._data)}); how much is lost is not known"
             )

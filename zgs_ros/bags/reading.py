@@ -82,7 +82,7 @@ class Bag:
 
     Attributes:
         topics: By name.
-        losses: What is missing, a line each.
+        lost: What is missing, a line each.
         is_scanned: Whether each of the files was scanned.
 
     Raises:
@@ -90,20 +90,20 @@ class Bag:
     """
 
     def __init__(self, path: Path, scan: bool = False) -> None:
-        self.losses: list[str] = []
+        self.lost: list[str] = []
         self.topics: dict[str, Topic] = {}
         self._files: list[Storage] = []
         self._folder = TemporaryDirectory(prefix="zgs_bag_")
         described = _read_metadata(path) if path.is_dir() else {}
-        paths = _files(path, described, self.losses) if path.is_dir() else [path]
+        paths = _files(path, described, self.lost) if path.is_dir() else [path]
         for file in paths:
             try:
                 self._add(self._open(file, scan))
             except (BagError, OSError, ValueError) as error:  # an empty file can't be mapped
-                self.losses.append(f"{file.name}: nothing in it can be read ({error})")
+                self.lost.append(f"{file.name}: nothing in it can be read ({error})")
         if not self._files:
             self.close()
-            raise BagError(f"{path}: nothing can be read: " + "; ".join(self.losses))
+            raise BagError(f"{path}: nothing can be read: " + "; ".join(self.lost))
         self.is_scanned = all(file.is_scanned for file in self._files)
         self._described = described
         self._compare()
@@ -135,12 +135,12 @@ class Bag:
         if storage is None:
             raise BagError(f"is not one of {_endings()}")
         if path.suffix == ".zstd":
-            path = _decompressed(path, Path(self._folder.name), _MAGIC[storage], self.losses)
+            path = _decompressed(path, Path(self._folder.name), _MAGIC[storage], self.lost)
         return _READERS[storage](path, scan)
 
     def _add(self, file: Storage) -> None:
         self._files.append(file)
-        self.losses.extend(file.losses)
+        self.lost.extend(file.lost)
         for name, topic in file.topics.items():
             seen = self.topics.get(name)
             self.topics[name] = replace(topic, count=topic.count + (seen.count if seen else 0))
@@ -157,7 +157,7 @@ class Bag:
         for name, count in sorted(self._described.items()):
             found = self._found(name)
             if found < count:
-                self.losses.append(f"{name}: {found} of {count} messages can be read")
+                self.lost.append(f"{name}: {found} of {count} messages can be read")
 
 
 def _read_metadata(folder: Path) -> dict[str, int]:
@@ -188,7 +188,7 @@ def _information(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _files(folder: Path, described: dict[str, int], losses: list[str]) -> list[Path]:
+def _files(folder: Path, described: dict[str, int], lost: list[str]) -> list[Path]:
     """The files of a bag in the order of recording; notes those that are missing."""
     there = [path for path in folder.iterdir() if storage_of(path) and path.is_file()]
     # A recorder that was stopped while it compressed leaves both.
@@ -197,11 +197,11 @@ def _files(folder: Path, described: dict[str, int], losses: list[str]) -> list[P
         named = _information(folder).get("relative_file_paths")
         for name in named if isinstance(named, list) else []:
             if not isinstance(name, str) or not (folder / Path(name).name).exists():
-                losses.append(f"{Path(str(name)).name}: is missing")
+                lost.append(f"{Path(str(name)).name}: is missing")
     return sorted(there, key=lambda path: natural_key(path.name))
 
 
-def _decompressed(path: Path, folder: Path, magic: bytes, losses: list[str]) -> Path:
+def _decompressed(path: Path, folder: Path, magic: bytes, lost: list[str]) -> Path:
     """A file that was compressed as a whole, as far as it can be decompressed.
 
     Raises:
@@ -220,7 +220,7 @@ def _decompressed(path: Path, folder: Path, magic: bytes, losses: list[str]) -> 
         except (zstd.ZstdError, EOFError) as error:
             problem = f"is damaged or cut off ({error})"
     if problem:
-        losses.append(f"{path.name}: {problem}")
+        lost.append(f"{path.name}: {problem}")
     return target
 
 

@@ -41,7 +41,7 @@ class SqliteSalvage:
     """
 
     def __init__(self, path: Path, scan: bool = True) -> None:
-        self.losses: list[str] = []
+        self.lost: list[str] = []
         self.is_scanned = scan
         self._name = path.name
         self._gaps, self._missing, self._odd, self._is_cut = 0, 0, 0, False
@@ -140,13 +140,13 @@ class SqliteSalvage:
 
     def _describe_losses(self) -> None:
         if self._gaps:
-            self.losses.append(
+            self.lost.append(
                 f"{self._name}: damaged parts: {self._gaps}; lost with them: {self._missing} messages"
             )
         if self._odd:
-            self.losses.append(f"{self._name}: rows that are no messages: {self._odd}")
+            self.lost.append(f"{self._name}: rows that are no messages: {self._odd}")
         if self._is_cut:
-            self.losses.append(
+            self.lost.append(
                 f"{self._name}: is damaged or cut off at its end; how much is lost is not known"
             )
 

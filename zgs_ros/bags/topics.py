@@ -15,7 +15,7 @@ NODE = "zgs"
 
 
 @dataclass(frozen=True)
-class Camera:
+class LabelledCamera:
     """A topic that is labelled.
 
     Attributes:
@@ -37,7 +37,7 @@ def choose_cameras(
     names: Sequence[str] = ("",),
     depth: str = "",
     camera_info: str = "",
-) -> list[Camera]:
+) -> list[LabelledCamera]:
     """The cameras whose images are labelled.
 
     Args:
@@ -73,7 +73,7 @@ def choose_cameras(
     for camera, topic in zip(names, wanted, strict=True):
         beside = topic.removesuffix(COMPRESSED)
         inputs = input_topics([camera], beside, depth, camera_info)[camera]
-        cameras.append(Camera(camera, replace(inputs, image=topic)))
+        cameras.append(LabelledCamera(camera, replace(inputs, image=topic)))
     return cameras
 
 

@@ -80,7 +80,7 @@ class _Tally:
     def results(self) -> int:
         return self.counts[State.LABELLED] + self.counts[State.RECALLED]
 
-    def losses(self) -> list[str]:
+    def lost(self) -> list[str]:
         """A line for each kind of failure."""
         lines = [
             f"{topic}: images without result: {count}, because: {problem}"
@@ -141,7 +141,7 @@ class _Done:
     """What came of a run."""
 
     tally: _Tally
-    losses: list[str]
+    lost: list[str]
     stopped: bool
 
 
@@ -160,25 +160,25 @@ class _Work:
     def label(self, bag: Storage) -> _Done:
         """Writes it as far as Ctrl-C lets it; in either case what is written then is readable."""
         writer = BagWriter(self.target.growing, self.target.storage, self.types)
-        tally, losses, interrupt = _Tally(), list(bag.losses), Interrupt(self.console)
+        tally, lost, interrupt = _Tally(), list(bag.lost), Interrupt(self.console)
         try:
             with interrupt:
                 interrupt.defer()
-                self._go_through(bag, writer, tally, losses, interrupt)
-            losses.extend(tally.losses())
-            whole = {"run": self.fingerprint, "losses": losses}
+                self._go_through(bag, writer, tally, lost, interrupt)
+            lost.extend(tally.lost())
+            whole = {"run": self.fingerprint, "lost": lost}
             writer.close({} if interrupt.came else {FACT: json.dumps(whole)})
         except BaseException:
             writer.abort()
             raise
-        return _Done(tally, losses, interrupt.came)
+        return _Done(tally, lost, interrupt.came)
 
     def _go_through(
         self,
         bag: Storage,
         writer: BagWriter,
         tally: _Tally,
-        losses: list[str],
+        lost: list[str],
         interrupt: Interrupt,
     ) -> None:
         now = TextColumn("{task.description}")
@@ -193,7 +193,7 @@ class _Work:
                     return load_segmenter(self.settings)
 
             copied = [name for name in self.plan.copied if writer.add_topic(bag.topics[name])]
-            losses.extend(
+            lost.extend(
                 f"{name}: is not copied, nothing describes {bag.topics[name].type}"
                 for name in self.plan.copied
                 if name not in copied
@@ -205,7 +205,7 @@ class _Work:
                 progress.update(task, advance=1, description=plain(outcome.topic))
                 if interrupt.came:
                     break
-            losses.extend(labelling.losses())
+            lost.extend(labelling.lost())
 
 
 def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
@@ -266,15 +266,15 @@ def _report_earlier(target: Target, made: str, console: Console) -> int:
             "--overwrite replaces it"
         )
     console.print(f"{plain(target.path)} is up to date", soft_wrap=True)
-    return _report_losses(about["losses"], console)
+    return _report_lost(about["lost"], console)
 
 
-def _report_losses(losses: list[str], console: Console) -> int:
-    if not losses:
+def _report_lost(lost: list[str], console: Console) -> int:
+    if not lost:
         return 0
     console.print("[red]Lost:[/]")
-    for loss in losses:
-        console.print(f"  {plain(loss)}", soft_wrap=True)
+    for line in lost:
+        console.print(f"  {plain(line)}", soft_wrap=True)
     return LOST
 
 
@@ -293,7 +293,7 @@ def _conclude(done: _Done, target: Target, console: Console) -> int:
     if not done.tally.results:
         console.print(f"{what}; nothing is written")
         target.clear()
-        return _report_losses(done.losses, console) or LOST
+        return _report_lost(done.lost, console) or LOST
     target.finish()
     console.print(f"{what}; results in {plain(target.path)}", soft_wrap=True)
-    return _report_losses(done.losses, console)
+    return _report_lost(done.lost, console)

@@ -176,7 +176,7 @@ def watch(
     local: Local = False,
     distro: Distro = None,
 ) -> None:
-    """Show a node's results as a live table, and record them."""
+    """Show a node's results as a live table, and save them."""
     with command():
         from zgs_ros.tools import watch
 

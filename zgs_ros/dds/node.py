@@ -41,7 +41,7 @@ SERVICE = QosProfile(depth=10)
 
 
 class Publisher:
-    """A topic to write to; made by `Node.create_publisher`."""
+    """A topic to write to; made by `DdsNode.create_publisher`."""
 
     def __init__(
         self, topic: str, types: TypeSupport, writer: DataWriter, leave: Callable[[Entity], None]
@@ -82,7 +82,7 @@ class Publisher:
 
 
 class Subscription:
-    """A topic that is read; made by `Node.create_subscription`.
+    """A topic that is read; made by `DdsNode.create_subscription`.
 
     Attributes:
         topic: Its full name.
@@ -150,7 +150,7 @@ class Subscription:
                 self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
 
-class Node:
+class DdsNode:
     """A node of the ROS 2 graph; a `zgs_ros.streaming.port.Port`.
 
     One thread reads all subscriptions and calls their callbacks.
@@ -314,7 +314,7 @@ class Node:
         raw.delete(self._participant)
         domains.leave(self.network.domain)
 
-    def __enter__(self) -> Node:
+    def __enter__(self) -> DdsNode:
         return self
 
     def __exit__(

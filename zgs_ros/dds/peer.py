@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from zgs_ros.config import NodeSettings
 from zgs_ros.dds.network import Network, socket_buffer_warning
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.diagnostics import Diagnosis
 from zgs_ros.streaming.inputs import INPUTS, input_topic
@@ -75,7 +75,7 @@ def open_peer(
     settings: NodeSettings,
     options: PeerOptions,
     load: Callable[[NodeSettings], ImageSegmenter],
-) -> Iterator[tuple[Node, SegmentationNode]]:
+) -> Iterator[tuple[DdsNode, SegmentationNode]]:
     """The node on the network, not configured yet, until the end of the block.
 
     Args:
@@ -87,7 +87,7 @@ def open_peer(
         ValueError: If a name or topic is not valid.
         zgs_ros.dds.raw.DdsError: If the network can't be joined.
     """
-    with Node(
+    with DdsNode(
         options.name,
         options.namespace,
         network=options.network,

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Service:
-    """Reads requests and writes responses; made by `Node.create_service`.
+    """Reads requests and writes responses; made by `DdsNode.create_service`.
 
     Args:
         name: Full name.

@@ -64,7 +64,7 @@ class Enrichment:
         with self._lock:
             return {f"depth: {what}": str(count) for what, count in self._depths.items()}
 
-    def losses(self) -> list[str]:
+    def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, a line for each reason."""
         with self._lock:
             return [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.port import Port, Publisher, QosProfile
 from zgs_ros.tools.sources import Picture, SourceOptions, open_source
@@ -134,7 +134,7 @@ def run(options: CameraOptions) -> None:
         zgs_ros.dds.raw.DdsError: If the network can't be joined.
     """
     pictures = open_source(options.source, options.reading)
-    with Node(options.name, network=options.network, distro=options.distro) as node:
+    with DdsNode(options.name, network=options.network, distro=options.distro) as node:
         camera = CameraPublishers(node, options)
         logger.info(
             "%s -> %s at %g Hz on domain %d",

@@ -10,7 +10,7 @@ from zgs_ros.streaming.messages import parse_segment_array
 from zgs_ros.streaming.stream import MAX_LATENCY
 from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.texts import printable
-from zgs_ros.tools.recording import Frame
+from zgs_ros.tools.frames import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from zgs_ros.drawing.palette import colour_of
 from zgs_ros.texts import printable
-from zgs_ros.tools.recording import Frame
+from zgs_ros.tools.frames import Frame
 
 MAX_ROWS = 16
 """Segments that are shown; the largest come first."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming.messages import parse_segment, stamp_ns
 from zgs_ros.streaming.port import QUEUED, Port, Subscription
 from zgs_ros.tools.following import FramePairs, NodeState, node_statuses, status_values
-from zgs_ros.tools.recording import Frame
+from zgs_ros.tools.frames import Frame
 from zgs_ros.tools.web.board import Board, Health, Picture, describe_segments
 from zgs_ros.tools.web.server import QueryFailed, ViewServer
 
@@ -81,7 +81,7 @@ def run(options: ViewOptions) -> None:
         zgs_ros.dds.raw.DdsError: If the network can't be joined.
     """
     board = Board(options.node)
-    with Node(options.name, network=options.network, distro=options.distro) as node:
+    with DdsNode(options.name, network=options.network, distro=options.distro) as node:
         viewer = Viewer(node, board, options)
         with ViewServer(board, viewer.ask, options.address, options.port) as server:
             threading.Thread(target=server.serve_forever, name="zgs-web", daemon=True).start()

@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import Node
+from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming.port import QUEUED, Port
 from zgs_ros.tools.following import FramePairs, NodeState, stream_values
-from zgs_ros.tools.recording import Frame, Recorder
+from zgs_ros.tools.frames import Frame, FrameFolder
 from zgs_ros.tools.table import Display
 
 POLL_SECONDS = 0.25
@@ -60,18 +60,18 @@ def run(options: WatchOptions, console: Console | None = None) -> None:
     Raises:
         NoResult: If no result came within the timeout.
         zgs_ros.dds.raw.DdsError: If the network can't be joined.
-        zgs_ros.files.ownership.InUse: If another recording goes to the folder.
-        OSError: If the folder can't be written, or holds what no recording has written.
+        zgs_ros.files.ownership.InUse: If another viewer writes to the folder.
+        OSError: If the folder can't be written, or holds what no viewer has written.
     """
     with (
-        Recorder(options.out) if options.out else nullcontext() as record,
-        Node(options.name, network=options.network, distro=options.distro) as node,
+        FrameFolder(options.out) if options.out else nullcontext() as folder,
+        DdsNode(options.name, network=options.network, distro=options.distro) as node,
         Display(console or Console(), options.node) as display,
     ):
         watcher = _Watcher(node, options)
         for frame in watcher.frames(display):
-            if record:
-                record.write(frame)
+            if folder:
+                folder.write(frame)
             display.show(frame, watcher.state.diagnostics or {})
             if frame.number == options.frames:
                 return
@@ -97,7 +97,7 @@ class _Watcher:
         self._port = port
 
     def frames(self, display: Display) -> Iterator[Frame]:
-        """Yields whole frames, with their overlay if they are recorded.
+        """Yields whole frames, with their overlay if they are saved.
 
         Raises:
             NoResult: If none came within the timeout.

@@ -1,4 +1,4 @@
-"""Results as a viewer has them, and the folder they are recorded to."""
+"""Results as a viewer has them, and the folder they are saved to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zgs_ros.files.ownership import MARK, is_own_text, sole_writer, write_whole
 from zgs_ros.segmentation import Segmentation
 
 LIST, LOCK = ".zgs_recording", ".zgs_recording.lock"
-"""Files in a recording: what it has written, and who writes it now."""
+"""Files in the folder: what was written to it, and who writes it now."""
 
 _OVERLAY = re.compile(r"\d{4,}(-\d+)?\.jpg", re.ASCII)
 
@@ -31,7 +31,7 @@ class Frame:
         segmentation: What was seen.
         processing_time: Seconds that the node worked on it.
         latency: Seconds from the image's stamp to the arrival here; None for a stamp of another clock.
-        overlay: JPEG file content, None where no overlay is recorded.
+        overlay: JPEG file content, None where no overlay is saved.
     """
 
     number: int
@@ -59,17 +59,17 @@ class Frame:
         }
 
 
-class Recorder:
-    """Writes frames to a folder; what an earlier recording left there is replaced.
+class FrameFolder:
+    """Writes frames to a folder; what an earlier viewer left there is replaced.
 
-    Nothing else is: a list in the folder says what recordings have written.
+    Nothing else is: a list in the folder says what viewers have written.
 
     Args:
         folder: Made if it is not there.
 
     Raises:
-        zgs_ros.files.ownership.InUse: If another recording goes there.
-        FileExistsError: If segments.jsonl is not of a recording.
+        zgs_ros.files.ownership.InUse: If another viewer writes there.
+        FileExistsError: If segments.jsonl was not written by a viewer.
         OSError: If the folder can't be written.
     """
 
@@ -84,7 +84,7 @@ class Recorder:
                 self._lines.name not in written or not _is_file(self._lines)
             ):
                 raise FileExistsError(
-                    f"{self._lines}: is there, and of no recording; move it away, or name another "
+                    f"{self._lines}: is there, and not written by zgs watch; move it away, or name another "
                     "folder"
                 )
             for name, seal in written.items():
@@ -95,7 +95,7 @@ class Recorder:
             self._lines.write_text("")
             self._lock = stack.pop_all()
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> FrameFolder:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -113,7 +113,7 @@ class Recorder:
             lines.write(json.dumps(frame.to_dict(name)) + "\n")
 
     def close(self) -> None:
-        """Lets others record to the folder."""
+        """Lets others write to the folder."""
         self._lock.close()
 
     def _free_name(self, number: int) -> str:
@@ -122,10 +122,12 @@ class Recorder:
         return next(name for name in names if not os.path.lexists(self._folder / name))
 
     def _written(self) -> dict[str, str]:
-        """Seals of what earlier recordings wrote, by name."""
+        """Seals of what earlier viewers wrote, by name."""
         if not is_own_text(self._list):
             if os.path.lexists(self._list):
-                raise FileExistsError(f"{self._list}: is there, and of no recording; move it away")
+                raise FileExistsError(
+                    f"{self._list}: is there, and not written by zgs watch; move it away"
+                )
             return {}
         lines = self._list.read_text("utf-8", "replace").split("\n")[1:]
         pairs = (line.partition(" ") for line in lines)
