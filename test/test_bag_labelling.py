@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,50 @@ def test_with_depth_segments_have_places_and_markers(tmp_path: Path, label: Labe
     for _, message in found[SEGMENTS]:
         assert all(segment.position_valid for segment in message.segments)
         assert [segment.position.z for segment in message.segments] == pytest.approx([2.0, 2.0])
+
+
+def with_depth(images: int, depths: Sequence[int], image_late: int = 0, late: int = 0) -> Any:
+    """Images of a bag with the depths of some of them, recorded later by so many nanoseconds."""
+    recorded = [message._replace(time=message.time + image_late) for message in bags.images(images)]
+    for index in depths:
+        header = messages.header(TYPES, bags.stamp(index), "camera_optical_frame")
+        depth = messages.depth_image(TYPES, header, np.full((48, 64), 1.0 + index, np.float32))
+        recorded.append(bags.Message("/camera/depth/image_raw", bags.stamp(index) + late, depth))
+    info = TYPES.create_partly(
+        "sensor_msgs/msg/CameraInfo",
+        height=48,
+        width=64,
+        distortion_model="plumb_bob",
+        k=np.array([60.0, 0, 31.5, 0, 60, 23.5, 0, 0, 1]),
+    )
+    recorded.append(bags.Message("/camera/camera_info", bags.stamp(2), info))
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("image_late", "late"),
+    [(0, 0), (0, 80_000_000), (120_000_000, 0), (0, 350_000_000)],
+    ids=["together", "depth later", "images later", "depth three images later"],
+)
+def test_depth_is_found_however_much_later_it_was_recorded(
+    image_late: int, late: int, tmp_path: Path, label: Label
+) -> None:
+    bag = bags.record(tmp_path / "robot", with_depth(5, range(5), image_late, late))
+    assert label(bag, tmp_path / "out.mcap", None, {"depth.enabled": True}) == 0
+    found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
+    metres = [{round(s.position.z, 3) for s in message.segments} for _, message in found]
+    assert metres == [{1.0 + index} for index in range(5)]
+
+
+def test_images_that_stay_without_depth_are_reported(
+    tmp_path: Path, label: Label, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = bags.record(tmp_path / "robot", with_depth(5, [0, 2, 4]))
+    assert label(bag, tmp_path / "out.mcap", None, {"depth.enabled": True}) == 1
+    assert "images without positions: 2, because: no depth image" in capsys.readouterr().err
+    found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
+    valid = [all(segment.position_valid for segment in message.segments) for _, message in found]
+    assert valid == [True, False, True, False, True]
 
 
 # Stopping and going on

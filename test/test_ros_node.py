@@ -146,6 +146,13 @@ def test_parameters_are_set_or_refused_with_a_reason(
     assert bool(reason) == bool(answer)
 
 
+def test_a_whole_number_leaves_a_parameter_a_double(ros: Ros, node: Process) -> None:
+    assert ros.ask("set_parameter", name="max_rate", value="20") == ""
+    value = ros.ask("get_parameters", names=["max_rate"])["max_rate"]
+    assert (value, type(value)) == (20.0, float)
+    assert "Double value is: 20.0" in ros.ros2("param", "get", "/zgs", "max_rate")
+
+
 def test_max_rate_takes_effect_while_running(ros: Ros, node: Process) -> None:
     """At 0.01 Hz four results would take five minutes."""
     assert ros.ask("set_parameter", name="max_rate", value="0.01") == ""
