@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,11 +115,12 @@ def test_the_objective_is_the_published_one(
         context: Context,
         objective: Callable[[Tensor], Tensor],
         steps: int,
+        **options: Any,
     ) -> tuple[Tensor, Tensor]:
         logits = run(context)
         changed = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
         seen.append((logits.log_softmax(1)[0], changed.log_softmax(1)[0], objective(changed)))
-        return steer(run, context, objective, steps)
+        return steer(run, context, objective, steps, **options)
 
     monkeypatch.setattr(zerocap, "steer", look)
     segment = embed(clip, ["red ball"])

@@ -73,7 +73,9 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
 
     def report_folder(problem: OSError) -> None:
         unlisted.append(problem)
-        console.print(f"[red]failed:[/] {plain(problem.filename)}: {plain(problem.strerror)}")
+        console.print(
+            f"[red]failed:[/] {plain(problem.filename)}: {plain(problem.strerror)}", soft_wrap=True
+        )
 
     images = find_images(
         request.paths,
@@ -125,7 +127,9 @@ def _label(
                 name = plain(outcome.image.path)
                 progress.update(task, advance=1, description=name)
                 if outcome.state is State.FAILED:
-                    progress.console.print(f"[red]failed:[/] {name}: {plain(outcome.problem)}")
+                    progress.console.print(
+                        f"[red]failed:[/] {name}: {plain(outcome.problem)}", soft_wrap=True
+                    )
                 if interrupt.came:
                     break
     except KeyboardInterrupt:
@@ -143,7 +147,9 @@ def _report(
     if failures:
         console.print("[red]These images have no results:[/]")
         for outcome in failures:
-            console.print(f"  {plain(outcome.image.path)}: {plain(outcome.problem)}")
+            console.print(
+                f"  {plain(outcome.image.path)}: {plain(outcome.problem)}", soft_wrap=True
+            )
     if interrupted and len(outcomes) < len(images):
         console.print(
             f"Stopped after {len(outcomes)} of {len(images)} images. "
