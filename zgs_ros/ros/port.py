@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
 
 from zgs_ros.ros.convert import InvalidHandle, RCLError, RclpyMessages, message_class
 from zgs_ros.ros.events import SubscriptionEventCallbacks
 from zgs_ros.ros.transitions import finished
 from zgs_ros.streaming.pairing import QUEUE_LENGTH
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
+from zgs_ros.streaming.throttle import ThrottledLog
+
+logger = logging.getLogger(__name__)
+
+BEGINNING = Time(clock_type=ClockType.ROS_TIME)
+END = Time(nanoseconds=2**63 - 1, clock_type=ClockType.ROS_TIME)
+"""Of what a stamp can say."""
 
 
 class RclpyPort:
@@ -135,10 +145,13 @@ class RclpySubscription:
     ) -> None:
         self.lost = 0
         self._node = node
+        self._topic = topic
+        self._callback = callback
+        self._log = ThrottledLog(logger)
         self._subscription = node.create_subscription(
             message_class(type_name),
             topic,
-            callback,
+            self._take,
             _profile(qos),
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost),
         )
@@ -149,6 +162,13 @@ class RclpySubscription:
         if not self._closed:
             self._closed = True
             self._node.destroy_subscription(self._subscription)
+
+    def _take(self, message: Any) -> None:
+        try:
+            self._callback(message)
+        except Exception as error:  # else it would end the executor, and the node with it
+            text = f"{self._topic}: a message is left out: {error}"
+            self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
     def _count_lost(self, event: Any) -> None:
         self.lost = int(event.total_count)
@@ -178,8 +198,7 @@ class RecentDepth:
         self._cache.add(message)
 
     def __iter__(self) -> Iterator[Any]:
-        oldest, newest = self._cache.getOldestTime(), self._cache.getLatestTime()
-        return iter(self._cache.getInterval(oldest, newest) if oldest is not None else ())
+        return iter(self._cache.getInterval(BEGINNING, END))  # whatever the stamps
 
 
 class _Closing:
