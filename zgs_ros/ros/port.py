@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
 
 from zgs_ros.ros.convert import InvalidHandle, RCLError, RclpyMessages, message_class
 from zgs_ros.ros.events import SubscriptionEventCallbacks
 from zgs_ros.ros.transitions import finished
 from zgs_ros.streaming.pairing import QUEUE_LENGTH
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
+from zgs_ros.streaming.throttle import ThrottledLog
+
+BEGINNING = Time(clock_type=ClockType.ROS_TIME)
+END = Time(nanoseconds=2**63 - 1, clock_type=ClockType.ROS_TIME)
+
+logger = logging.getLogger(__name__)
 
 
 class RclpyPort:
@@ -70,11 +79,14 @@ class RclpyPort:
         return _Closing(lambda: self._node.destroy_service(made))
 
     def offers(self, topic: str) -> list[Offer]:
-        """The publishers of a topic that the graph knows now."""
-        return [
-            Offer(str(info.topic_type), _offered(info.qos_profile))
-            for info in self._node.get_publishers_info_by_topic(self.resolve(topic))
-        ]
+        """The publishers of a topic that the graph knows now; none during shutdown."""
+        try:
+            found = self._node.get_publishers_info_by_topic(self.resolve(topic))
+        except (RCLError, InvalidHandle):
+            if self._node.context.ok():
+                raise
+            return []
+        return [Offer(str(info.topic_type), _offered(info.qos_profile)) for info in found]
 
 
 class RclpyPublisher:
@@ -120,7 +132,7 @@ class RclpyPublisher:
 
 
 class RclpySubscription:
-    """A topic that is read.
+    """A topic that is read; an exception of the callback costs its message, not the node.
 
     Args:
         node: That subscribes.
@@ -135,10 +147,13 @@ class RclpySubscription:
     ) -> None:
         self.lost = 0
         self._node = node
+        self._topic = topic
+        self._callback = callback
+        self._log = ThrottledLog(logger)
         self._subscription = node.create_subscription(
             message_class(type_name),
             topic,
-            callback,
+            self._take,
             _profile(qos),
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost),
         )
@@ -149,6 +164,13 @@ class RclpySubscription:
         if not self._closed:
             self._closed = True
             self._node.destroy_subscription(self._subscription)
+
+    def _take(self, message: Any) -> None:
+        try:
+            self._callback(message)
+        except Exception as error:
+            text = f"{self._topic}: a message is left out: {error}"
+            self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
     def _count_lost(self, event: Any) -> None:
         self.lost = int(event.total_count)
@@ -178,8 +200,9 @@ class RecentDepth:
         self._cache.add(message)
 
     def __iter__(self) -> Iterator[Any]:
-        oldest, newest = self._cache.getOldestTime(), self._cache.getLatestTime()
-        return iter(self._cache.getInterval(oldest, newest) if oldest is not None else ())
+        # Not from the cache's oldest to its latest time: those are of the first and last to come in,
+        # whatever their order, and the latter's method has another name up to Jazzy.
+        return iter(self._cache.getInterval(BEGINNING, END))
 
 
 class _Closing:
