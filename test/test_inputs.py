@@ -11,6 +11,7 @@ from conformance import made
 from dds_support import HalvesSegmenter
 
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.streaming import inputs
 from zgs_ros.streaming.bus import Bus, BusPort, BusSubscription
 from zgs_ros.streaming.inputs import IMAGE, FollowingSubscription
 from zgs_ros.streaming.interface import DIAGNOSTICS
@@ -84,6 +85,34 @@ def test_a_failure_to_subscribe_anew_leaves_what_there_is_and_is_tried_again() -
     subscription.look()
     assert (got, subscription.reliable) == (["heard"], True)
     assert len(bus._subscriptions[TOPIC]) == 1
+
+
+SILENCES: list[tuple[str, list[float], int, int]] = [
+    ("a camera at work", [0.1] * 100, 2, 0),
+    ("a camera with ten seconds between its images", [10.0] * 20, 12, 0),
+    ("one that stops", [0.1] * 100, 12, 2),
+    ("one whose reader stood still for long", [0.1] * 100 + [12.0], 3, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "gaps", "silent", "renewals"), SILENCES, ids=[case[0] for case in SILENCES]
+)
+def test_what_is_silent_for_longer_than_usual_is_subscribed_to_anew(
+    what: str, gaps: list[float], silent: int, renewals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(inputs.time, "monotonic", lambda: now)
+    port = OddPort(Bus())
+    publisher = port.create_publisher(TOPIC, IMAGE)
+    subscription = FollowingSubscription(port, TOPIC, IMAGE, str)
+    for gap in gaps:
+        now += gap
+        publisher.publish("an image")
+    for _ in range(silent):
+        subscription.look()
+        now += 1.0
+    assert subscription.renewals == renewals
 
 
 @pytest.mark.parametrize("failing", ["front/image", "rear/image", "rear/depth"])

@@ -25,7 +25,7 @@ TRANSPORTS = {"raw": (IMAGE, ""), "compressed": (COMPRESSED_IMAGE, "/compressed"
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 """Seconds of silence of a topic that somebody publishes after which it is subscribed to anew: at first,
-and at most, since each time in vain doubles them."""
+and at most, since each time in vain doubles them. A topic whose messages are further apart gets longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,8 @@ class FollowingSubscription:
         self._offers: list[Offer] = port.offers(topic)
         self._qos = self._fitting_qos()
         self._first_wait = self._wait = first_wait
-        self._silent_since = time.monotonic()
+        self._silent_since = self._heard = time.monotonic()
+        self._gap = 0.0  # between the latest two messages [s]
         self._lock = threading.Lock()  # held while the subscription is exchanged or closed
         self._closed = False
         self._subscription = self._subscribe(self._qos)
@@ -292,6 +293,9 @@ class FollowingSubscription:
     def _take(self, message: Any) -> None:
         if self._closed:
             return  # a message that was taken before the subscription went
-        self._silent_since = time.monotonic()
-        self._wait = self._first_wait
+        now = time.monotonic()
+        gap, self._heard, self._silent_since = now - self._heard, now, now
+        # A camera may be slow; of two gaps the shorter one tells, since the other may be a stall.
+        self._wait = max(self._first_wait, min(2 * min(gap, self._gap), LONGEST_WAIT))
+        self._gap = gap
         self._callback(message)
