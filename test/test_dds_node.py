@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from dds_support import DOMAIN, cli, process
 
+from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.raw import DdsError
@@ -180,6 +181,31 @@ def test_an_exception_in_a_callback_costs_its_message_only(
         publisher.publish(image(other, value))
     eventually(lambda: got == [0, 2], "the other messages")
     assert any("/images: a message is left out: a bad day" in line for line in caplog.messages)
+
+
+def test_a_failure_to_read_leaves_the_node_listening(
+    node: DdsNode,
+    other: DdsNode,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = iter([DdsError("DDS could not read (return code -5)")])
+    take = raw.take
+
+    def take_later(*arguments: Any) -> list[bytes]:
+        for failure in failures:
+            raise failure
+        return take(*arguments)
+
+    got: list[Any] = []
+    node.create_subscription("/images", IMAGE, got.append)
+    publisher = other.create_publisher("/images", IMAGE)
+    eventually(publisher.subscription_count, "the subscription is seen")
+    monkeypatch.setattr(raw, "take", take_later)
+    publisher.publish(image(other))
+    eventually(lambda: got, "the message")
+    assert "can't read: DDS could not read (return code -5)" in caplog.messages
 
 
 def test_callbacks_run_on_one_thread(node: DdsNode, other: DdsNode, eventually: Eventually) -> None:

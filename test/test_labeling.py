@@ -8,6 +8,7 @@ import re
 import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from zgs_ros.labeling.labeler import FIRST_PHRASES, _text_encoder
 from zgs_ros.labeling.retrieval import (
     PhraseEmbeddings,
     RetrievalLabeler,
-    cached_phrase_embeddings,
     embed_phrases,
 )
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary, shipped_vocabularies
@@ -214,6 +214,12 @@ def test_templates_are_averaged() -> None:
     np.testing.assert_allclose(embedded, [[0.92388, 0.38268]], atol=1e-5)
 
 
+def kept_embeddings(phrases: Sequence[str], *rest: Any) -> np.ndarray:
+    found = PhraseEmbeddings(phrases, *rest)
+    found.embed(len(phrases))
+    return found.rows
+
+
 def test_embeddings_are_computed_once_per_model_and_content(tmp_path: Path) -> None:
     calls: list[list[str]] = []
 
@@ -222,7 +228,7 @@ def test_embeddings_are_computed_once_per_model_and_content(tmp_path: Path) -> N
         return letters(texts)
 
     def embed(phrases: list[str], template: str = "{}", model: str = "m") -> np.ndarray:
-        return cached_phrase_embeddings(phrases, [template], counting, model, tmp_path)
+        return kept_embeddings(phrases, [template], counting, model, tmp_path)
 
     first = embed(["a", "b"])
     assert np.array_equal(embed(["a", "b"]), first)
@@ -234,7 +240,7 @@ def test_embeddings_are_computed_once_per_model_and_content(tmp_path: Path) -> N
 
 
 def cached(folder: Path, phrases: Sequence[str] = ("a", "b", "ab")) -> np.ndarray:
-    return cached_phrase_embeddings(phrases, ["{}"], letters, "m", folder)
+    return kept_embeddings(phrases, ["{}"], letters, "m", folder)
 
 
 def replace_by(*rows: np.ndarray, name: str = "embeddings") -> Callable[[Path], object]:

@@ -154,7 +154,7 @@ def test_misspelt_parameter_ends_the_node_and_names_it(ros: Ros, tmp_path: Path)
 
 def test_failed_configuration_says_why_and_what_to_do(ros: Ros, ros_models: dict[str, str]) -> None:
     with ros.launched(device="cuda:99", **ros_models) as process:
-        process.wait_for("can't be configured")
+        process.wait_for("can't configure")
         assert ros.shows({"unconfigured [1]"}, "lifecycle", "get", "/zgs")
         assert ros.ask("set_parameter", name="device", value="cpu") == ""
         answer = ros.ask("transitions", names=["configure", "activate"])

@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 READY = "node /zgs on domain"
 ECHO = ("topic", "echo", "--no-daemon", "--once")
-LOOK = ("--no-daemon", "--spin-time", "5")
 
 
 @pytest.fixture(scope="module")

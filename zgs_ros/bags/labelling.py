@@ -55,7 +55,7 @@ class Plan:
 
     Attributes:
         cameras: Whose images are labelled.
-        outputs: Which of the node's topics are written, see `topics.OUTPUTS`.
+        outputs: Which of the node's topics are written, see `zgs_ros.streaming.outputs.OUTPUTS`.
         rate: Results per second of recording and camera at most; 0 = every image.
         copied: Topics that are copied along.
     """

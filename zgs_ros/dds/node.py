@@ -87,7 +87,6 @@ class Subscription:
     Attributes:
         topic: Its full name.
         type_name: Of its messages.
-        malformed: Messages that came, but are none of their type.
     """
 
     def __init__(
@@ -195,6 +194,7 @@ class DdsNode:
         self._lock = threading.Lock()
         self._delivery = threading.RLock()  # held while samples are read: no reader goes meanwhile
         self._closed = False
+        self._log = ThrottledLog(logger)
         domains.join(self.network)
         try:
             self._participant = DomainParticipant(
@@ -387,5 +387,8 @@ class DdsNode:
             with self._lock:
                 listeners = [listener for listener, _ in self._readers.values()]
             for listener in listeners:
-                with self._delivery:
-                    listener.deliver()
+                try:
+                    with self._delivery:
+                        listener.deliver()
+                except Exception as error:  # it must go on: the other listeners know nothing of it
+                    self._log.log(logging.ERROR, "read", f"can't read: {error}", exc_info=True)

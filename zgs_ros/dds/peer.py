@@ -172,10 +172,7 @@ def _looking(node: SegmentationNode) -> Iterator[None]:
 
     def look() -> None:
         while not over.is_set():
-            try:
-                node.look()
-            except Exception:  # it must go on: without it nobody learns how the node is
-                logger.exception("looking after the node failed:")
+            node.look()
             over.wait(PERIOD)
 
     thread = threading.Thread(target=look, name="zgs-look", daemon=True)

@@ -219,16 +219,3 @@ def embed_phrases(
         embed([template.replace("{}", phrase) for phrase in phrases]) for template in templates
     )
     return np.asarray(total / np.linalg.norm(total, axis=1, keepdims=True), np.float32)
-
-
-def cached_phrase_embeddings(
-    phrases: Sequence[str],
-    templates: Sequence[str],
-    embed: Callable[[Sequence[str]], Embeddings],
-    model: str,
-    folder: Path | None = None,
-) -> Embeddings:
-    """All of `PhraseEmbeddings`, which has the arguments: float32 (phrases, dimensions), unit norm."""
-    found = PhraseEmbeddings(phrases, templates, embed, model, folder)
-    found.embed(len(phrases))
-    return found.rows

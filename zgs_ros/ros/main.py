@@ -16,11 +16,10 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.utilities import remove_ros_args
 
 from zgs_ros.config import SettingsError
+from zgs_ros.ros.convert import RCLError
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.node import ZgsNode
 from zgs_ros.streaming.ending import END_SECONDS, end_within
-
-RCLError = rclpy_implementation.RCLError
 
 logger = logging.getLogger(__name__)
 

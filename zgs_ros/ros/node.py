@@ -117,6 +117,10 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             logger.error("can't %s: %s. Put that right, then: %s", transition, error, retry)
             return FAILURE
         except Exception:
+            if (
+                self._zgs.loaded
+            ):  # it is not the loading: an error, which leads back to unconfigured
+                raise
             logger.exception("can't %s:", transition)
             return FAILURE
         return SUCCESS

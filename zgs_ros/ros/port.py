@@ -80,11 +80,14 @@ class RclpyPort:
         return _Closing(lambda: self._node.destroy_service(made))
 
     def offers(self, topic: str) -> list[Offer]:
-        """The publishers of a topic that the graph knows now."""
-        return [
-            Offer(str(info.topic_type), _offered(info.qos_profile))
-            for info in self._node.get_publishers_info_by_topic(self.resolve(topic))
-        ]
+        """The publishers of a topic that the graph knows now; none during shutdown."""
+        try:
+            found = self._node.get_publishers_info_by_topic(self.resolve(topic))
+        except (RCLError, InvalidHandle):
+            if self._node.context.ok():
+                raise
+            return []
+        return [Offer(str(info.topic_type), _offered(info.qos_profile)) for info in found]
 
 
 class RclpyPublisher:
@@ -130,7 +133,7 @@ class RclpyPublisher:
 
 
 class RclpySubscription:
-    """A topic that is read.
+    """A topic that is read; an exception of the callback costs its message, not the node.
 
     Args:
         node: That subscribes.
@@ -198,7 +201,9 @@ class RecentDepth:
         self._cache.add(message)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._cache.getInterval(BEGINNING, END))  # whatever the stamps
+        # Not from the cache's oldest to its latest time: those are of the first and last to come in,
+        # whatever their order, and the latter's method has another name up to Jazzy.
+        return iter(self._cache.getInterval(BEGINNING, END))
 
 
 class _Closing:

@@ -9,12 +9,11 @@ from concurrent.futures import Future
 from functools import wraps
 from typing import Any, TypeVar
 
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.task import Future as RosFuture
 
-RCLError = rclpy_implementation.RCLError
+from zgs_ros.ros.convert import RCLError
 
 logger = logging.getLogger(__name__)
 

@@ -161,7 +161,7 @@ def decode_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         uint8 RGB (height, width, 3), possibly read-only.
 
     Raises:
-        BadImage: If the data is neither JPEG nor PNG, is broken or cut off, or too large.
+        BadImage: If the data is neither JPEG, PNG nor TIFF, is broken or cut off, or too large.
     """
     _check_frame_id(message)
     size = len(message.data)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,7 @@ TRANSPORTS = {"raw": (IMAGE, ""), "compressed": (COMPRESSED_IMAGE, "/compressed"
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 """Seconds of silence of a topic that somebody publishes after which it is subscribed to anew: at first,
-and at most, since each time in vain doubles them."""
+and at most, since each time in vain doubles them. A topic whose messages are further apart gets longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -114,19 +116,21 @@ class CameraInputs:
         takers: dict[str, Callable[[Any], None]] = {"image": self._take_image}
         if self.feed:
             takers |= {"depth": self.feed.offer, "camera_info": self.feed.offer_info}
-        self._subscriptions = {
-            row.name: FollowingSubscription(
-                port,
-                full_topic(port, camera, row, settings),
-                row.type_name(settings),
-                takers[row.name],
-                row.depth,
-                settings.image_reliability,
-                first_wait=FIRST_WAIT if row.keeps_coming else math.inf,
-            )
-            for row in INPUTS
-            if row.exists(settings)
-        }
+        self._subscriptions: dict[str, FollowingSubscription] = {}
+        with ExitStack[None]() as undo:
+            for row in INPUTS:
+                if row.exists(settings):
+                    self._subscriptions[row.name] = made = FollowingSubscription(
+                        port,
+                        full_topic(port, camera, row, settings),
+                        row.type_name(settings),
+                        takers[row.name],
+                        row.depth,
+                        settings.image_reliability,
+                        first_wait=FIRST_WAIT if row.keeps_coming else math.inf,
+                    )
+                    undo.callback(made.close)
+            undo.pop_all()
 
     @property
     def image(self) -> FollowingSubscription:
@@ -201,9 +205,11 @@ class FollowingSubscription:
         self._offers: list[Offer] = port.offers(topic)
         self._qos = self._fitting_qos()
         self._first_wait = self._wait = first_wait
-        self._silent_since = time.monotonic()
+        self._silent_since = self._heard = time.monotonic()
+        self._gap = 0.0  # between the latest two messages [s]
+        self._lock = threading.Lock()  # held while the subscription is exchanged or closed
         self._closed = False
-        self._subscription = self._subscribe()
+        self._subscription = self._subscribe(self._qos)
 
     @property
     def reliable(self) -> bool:
@@ -232,8 +238,19 @@ class FollowingSubscription:
         return ""
 
     def look(self) -> None:
-        """Looks at the publishers, and subscribes anew where that is due."""
+        """Looks at the publishers, and subscribes anew where that is due; not once it is closed."""
         self._offers = self._port.offers(self.topic)
+        with self._lock:
+            if not self._closed:
+                self._follow()
+
+    def close(self) -> None:
+        """Unsubscribes."""
+        with self._lock:
+            self._closed = True
+            self._subscription.close()
+
+    def _follow(self) -> None:
         now = time.monotonic()
         if not self._fitting():
             self._silent_since = now
@@ -249,16 +266,11 @@ class FollowingSubscription:
                 self.topic,
                 silent,
             )
+        before, self._subscription = self._subscription, self._subscribe(wanted)
         self._qos = wanted
         self._silent_since = now
-        before, self._subscription = self._subscription, self._subscribe()
         self._lost_before += before.lost
         before.close()
-
-    def close(self) -> None:
-        """Unsubscribes."""
-        self._closed = True
-        self._subscription.close()
 
     def _fitting(self) -> list[Offer]:
         return [offer for offer in self._offers if offer.type_name == self._type_name]
@@ -275,12 +287,15 @@ class FollowingSubscription:
         }[self._reliability]
         return QosProfile(reliable, self._depth, latched and reliable)
 
-    def _subscribe(self) -> Subscription:
-        return self._port.create_subscription(self.topic, self._type_name, self._take, self._qos)
+    def _subscribe(self, qos: QosProfile) -> Subscription:
+        return self._port.create_subscription(self.topic, self._type_name, self._take, qos)
 
     def _take(self, message: Any) -> None:
         if self._closed:
             return  # a message that was taken before the subscription went
-        self._silent_since = time.monotonic()
-        self._wait = self._first_wait
+        now = time.monotonic()
+        gap, self._heard, self._silent_since = now - self._heard, now, now
+        # A camera may be slow; of two gaps the shorter one tells, since the other may be a stall.
+        self._wait = max(self._first_wait, min(2 * min(gap, self._gap), LONGEST_WAIT))
+        self._gap = gap
         self._callback(message)

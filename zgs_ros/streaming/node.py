@@ -43,6 +43,7 @@ from zgs_ros.streaming.services import (
 )
 from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
+from zgs_ros.streaming.throttle import ThrottledLog
 
 PERIOD = 1.0
 """Seconds between two calls of `SegmentationNode.look`."""
@@ -113,6 +114,7 @@ class SegmentationNode:
         self._loaded: _Loaded | None = None
         self._cameras: tuple[CameraInputs, ...] = ()
         self._renewals = self._lost = 0
+        self._log = ThrottledLog(logger)
         with ExitStack[None]() as made:
             self._diagnostics = _publisher(port, DIAGNOSTICS)
             made.callback(self._diagnostics.close)
@@ -165,11 +167,13 @@ class SegmentationNode:
         Raises:
             Exception: Whatever `load` raises.
         """
-        with self._transition("activate"):
+        with self._transition("activate"), ExitStack[None]() as undo:
             loaded = self._loaded or self._bring_in()
+            undo.callback(self._unsubscribe)
             for name in self._settings.cameras:
                 inputs = CameraInputs(self._port, name, loaded.stream, self._settings, self._recent)
                 self._cameras = (*self._cameras, inputs)
+            undo.pop_all()
         logger.info("listens to %s", ", ".join(self._image_topics()))
 
     def deactivate(self) -> None:
@@ -202,19 +206,16 @@ class SegmentationNode:
                 self._apply_to(self._loaded)
 
     def look(self) -> None:
-        """Looks after the cameras' topics, and publishes the diagnostics; once every `PERIOD`."""
-        for camera in self._cameras:
-            camera.look()
-        diagnosis = self.diagnose()
-        self._diagnostics.publish(
-            diagnostic_array(
-                self._port.factory,
-                self._port.clock.now_ns(),
-                self._port.full_name,
-                diagnosis,
-                self._settings.diagnostics,
-            )
-        )
+        """Looks after the cameras' topics, and publishes the diagnostics; once every `PERIOD`.
+
+        What goes wrong is logged: it must go on, since without it nobody learns how the node is.
+        """
+        for work in (*(camera.look for camera in self._cameras), self._tell):
+            try:
+                work()
+            except Exception as error:
+                text = f"looking after the node failed: {error}"
+                self._log.log(logging.ERROR, "look", text, exc_info=True)
 
     def diagnose(self) -> Diagnosis:
         """How the node is."""
@@ -251,6 +252,18 @@ class SegmentationNode:
         problems = [problem for camera in cameras for problem in camera.problems()]
         problems += loaded.enrichment.problems()
         return Diagnosis(snapshot, self._settings.cameras, wanted, facts, problems)
+
+    def _tell(self) -> None:
+        diagnosis = self.diagnose()
+        self._diagnostics.publish(
+            diagnostic_array(
+                self._port.factory,
+                self._port.clock.now_ns(),
+                self._port.full_name,
+                diagnosis,
+                self._settings.diagnostics,
+            )
+        )
 
     @contextmanager
     def _transition(self, name: str) -> Iterator[None]:

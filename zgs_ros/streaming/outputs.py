@@ -168,7 +168,7 @@ OUTPUTS = (
         "detections",
         "vision_msgs/msg/Detection2DArray",
         detections,
-        "Boxes in pixels, labels with scores, track_id as id. With publish_detections, "
+        "Boxes in pixels, labels with probabilities, track_id as id. With publish_detections, "
         "while subscribed.",
         exists=_with_detections,
         in_bag=_with_detections,
