@@ -38,6 +38,7 @@ SILENCES = [
     (NodeState("/zgs"), "the node /zgs never appeared on domain 7"),
     (NodeState("/zgs", 0, True, UP), "the node /zgs has gone"),
     (NodeState("/zgs", 1, True), "is up, but sends neither results nor diagnostics"),
+    (NodeState("/zgs", 1, True, {"received": "0"}), "is up, but not active"),
     (
         NodeState("/zgs", 1, True, {**UP, "received": "0", "image publishers": "0"}),
         "is up, but no camera publishes /camera/image_raw",
@@ -65,6 +66,7 @@ def test_silence_is_explained(state: NodeState, text: str) -> None:
 STEPS = [
     (NodeState("/zgs"), "the node /zgs on domain 7"),
     (NodeState("/zgs", 1, True), "the first result"),
+    (NodeState("/zgs", 1, True, {"received": "0"}), "the node /zgs to be active"),
     (NodeState("/zgs", 1, True, {**UP, "image publishers": "0"}), "a camera on /camera/image_raw"),
     (NodeState("/zgs", 1, True, {**UP, "received": "0"}), "images on /camera/image_raw"),
     (NodeState("/zgs", 1, True, {**UP, **COUNTS}), "the first result"),

@@ -42,13 +42,17 @@ class NodeState:
 
     def next_step(self, domain: int) -> str:
         """What has to come next on the way to the first result."""
-        values = self.diagnostics or {}
+        values = self.diagnostics
         if not self.seen:
             return f"the node {self.name} on domain {domain}"
-        if values.get("image publishers") == "0":
-            return f"a camera on {values.get('image topic')}"
+        if values is None:
+            return "the first result"
+        if "image topic" not in values:
+            return f"the node {self.name} to be active"
+        if values["image publishers"] == "0":
+            return f"a camera on {values['image topic']}"
         if values.get("received") == "0":
-            return f"images on {values.get('image topic')}"
+            return f"images on {values['image topic']}"
         return "the first result"
 
     def explain_silence(self, domain: int) -> str:
@@ -63,7 +67,12 @@ class NodeState:
         values = self.diagnostics
         if values is None:
             return f"the node {self.name} is up, but sends neither results nor diagnostics"
-        topic = values.get("image topic", "its image topic")
+        if "image topic" not in values:
+            return (
+                f"the node {self.name} is up, but not active: it is still loading its models, or waits "
+                "to be activated; its own log says which"
+            )
+        topic = values["image topic"]
         if values.get("received") == "0":
             if values.get("image publishers") == "0":
                 return f"the node {self.name} is up, but no camera publishes {topic}"
