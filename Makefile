@@ -4,6 +4,9 @@ VENV   ?= .venv
 FRAMES ?= 20
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+JOBS   ?= 2
+# One thread each: several that share the cores get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: help venv demo test test-fast lint types check ros clean
 
@@ -20,11 +23,11 @@ $(STAMP): pyproject.toml setup.py
 demo: venv ## camera, node and viewer on this machine; results in out/demo (FRAMES=0: until Ctrl-C)
 	$(BIN)/zgs demo --frames $(FRAMES)
 
-test: venv ## all tests; those that need ROS 2 run where it is sourced
-	$(BIN)/python -m pytest
+test: venv ## all tests, JOBS at a time; those that need ROS 2 run where it is sourced
+	$(PYTEST)
 
 test-fast: venv ## without the slow tests and those that need ROS 2
-	$(BIN)/python -m pytest -m 'not slow and not ros'
+	$(PYTEST) -m 'not slow and not ros'
 
 lint: venv ## style, and which part may import which
 	$(BIN)/ruff check .
