@@ -178,9 +178,8 @@ class BagLabelling:
             self._slots[camera.name] = slot
         try:
             message = self._types.deserialize(recorded.data, kind)
-        except (
-            Exception
-        ) as error:  # whatever the decoder stumbles over in bytes that are no message
+        except Exception as error:
+            # Whatever the decoder stumbles over in bytes that are no message.
             return _failed(recorded, f"is no {kind}: {error or type(error).__name__}")
         feed = self._feeds.get(camera.name)
         ticket = feed.expect(message.header) if feed else None

@@ -146,9 +146,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
         raise BadImageFile(str(error)) from None
     except Pillow.UnidentifiedImageError:
         raise BadImageFile(f"is not an image (known: {', '.join(_FORMATS)})") from None
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, struct.error and others.
         raise BadImageFile(f"is broken: {printable(str(error) or type(error).__name__)}") from None
 
 

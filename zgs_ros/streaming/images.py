@@ -182,9 +182,8 @@ def decode_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         raise BadImage(
             f"{about} is not an image (allowed: {', '.join(COMPRESSED_FORMATS)})"
         ) from None
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and others
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError and others.
         reason = printable(str(error) or type(error).__name__)
         raise BadImage(
             f"{about} is broken: {reason}; a whole JPEG, PNG or TIFF image is needed"

@@ -195,8 +195,10 @@ class SegmentationNode:
 
     def close(self) -> None:
         """Finishes and publishes the frame in work, frees the models and leaves the graph."""
-        self.clean_up()
-        self._leave_graph()
+        try:
+            self.clean_up()
+        finally:
+            self._leave_graph()
 
     def apply(self, settings: NodeSettings) -> None:
         """Changes settings; those that are not live show when the models are loaded again."""

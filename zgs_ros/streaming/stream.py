@@ -267,9 +267,8 @@ class SegmentationStream:
     def _is_wanted(self, camera: str) -> bool:
         try:
             return self._wanted(camera)
-        except (
-            Exception
-        ) as error:  # while the middleware shuts down; the frame decides nothing then
+        except Exception as error:
+            # While the middleware shuts down; the frame decides nothing then.
             self._log.log(logging.WARNING, "wanted", f"can't tell whether anybody listens: {error}")
             return False
 
