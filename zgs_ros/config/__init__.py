@@ -13,7 +13,6 @@ from zgs_ros.config.files import (
     without_ros_parameters,
 )
 from zgs_ros.config.schema import (
-    LIVE,
     CaptionSettings,
     ClipSettings,
     ClusteringSettings,
@@ -41,7 +40,6 @@ from zgs_ros.config.settings import (
 from zgs_ros.profiles import PROFILES
 
 __all__ = [
-    "LIVE",
     "PROFILES",
     "RENAMED",
     "ROS_PARAMETERS",
