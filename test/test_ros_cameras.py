@@ -62,7 +62,7 @@ def test_depth_gives_positions_markers_and_nothing_waits_for_it(ros: Ros, start:
         for bad in ("nan", None):
             found = look(ros, "", depth=bad)
             assert not any(found["cameras"][""]["valid"])
-        assert "no depth image came" in found["diagnosis"]["message"]
+        assert "the latest image has no depth image" in found["diagnosis"]["message"]
         assert int(found["diagnosis"]["depth: used"]) > 0
 
 
