@@ -124,7 +124,7 @@ def check_clip(
     else:
         yield check_activation(clip.model, kind.quick_gelu)
         if kind.tag not in OWN:  # of which nothing is published
-            yield check_normalisation(clip.model, *_published(kind))
+            yield check_normalisation(clip.model, *published_normalisation(kind))
     if of_this_world:
         yield check_logit_scale(clip)
     images, texts = exam.images(clip), exam.texts(clip)
@@ -324,6 +324,15 @@ def positions_of(model: nn.Module) -> torch.Tensor:
     return positions
 
 
+def published_normalisation(
+    kind: ClipKind,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that the images of a tag were normalised with."""
+    usual = NORMALISATIONS["OpenAI's"]  # open_clip's own, where a tag says nothing
+    mean, std = (kind.preprocessing.get(key, usual[i]) for i, key in enumerate(("mean", "std")))
+    return tuple(mean), tuple(std)
+
+
 @contextmanager
 def _other_activation(model: nn.Module) -> Iterator[str]:
     """Replaces GELU by QuickGELU, or the other way, for the length of the block."""
@@ -355,12 +364,6 @@ def _other_normalisation(
         yield not np.allclose([before[0], before[1]], [mean, std], atol=1e-3)
     finally:
         visual.image_mean, visual.image_std = before
-
-
-def _published(kind: ClipKind) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    usual = NORMALISATIONS["OpenAI's"]  # open_clip's own, where a tag says nothing
-    mean, std = (kind.preprocessing.get(key, usual[i]) for i, key in enumerate(("mean", "std")))
-    return tuple(mean), tuple(std)
 
 
 def _is_openai(kind: ClipKind | None) -> bool:

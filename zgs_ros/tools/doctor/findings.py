@@ -44,7 +44,7 @@ class Finding:
     def line(self) -> str:
         """Without markup."""
         remedy = f" -> {self.remedy}" if self.remedy else ""
-        return printable_lines(f"{self.level:8}{self.room}, {self.name}: {self.text}{remedy}")
+        return printable_lines(f"{self.level:8} {self.room}, {self.name}: {self.text}{remedy}")
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
