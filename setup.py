@@ -9,6 +9,7 @@ setup(
     package_data={
         "zgs_ros.labeling": ["vocabularies/*.txt"],
         "zgs_ros.models": ["mini/*", "mini/*/*"],
+        "zgs_ros.tools.doctor": ["answers.json"],
         "zgs_ros.tools.web": ["page.html"],
     },
     # The same places as in a ROS install space: found below the prefix of the environment.

@@ -6,6 +6,7 @@ import typer
 
 from zgs_ros.cli import live, models
 from zgs_ros.cli.bench import bench
+from zgs_ros.cli.doctor import doctor
 from zgs_ros.cli.evaluate import evaluate
 from zgs_ros.cli.label import label
 
@@ -15,6 +16,16 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (live.run, live.camera, live.watch, live.view, live.demo, label, evaluate, bench):
+for command in (
+    live.run,
+    live.camera,
+    live.watch,
+    live.view,
+    live.demo,
+    label,
+    doctor,
+    evaluate,
+    bench,
+):
     app.command()(command)
 app.add_typer(models.app, name="models")

@@ -49,12 +49,20 @@ def pull_models(
             "--newest", help="Take the newest revisions; otherwise those in use are kept."
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check", help="Load the models afterwards and ask them what they know."
+        ),
+    ] = True,
 ) -> None:
     """Fetch a profile's weights beforehand, for a machine that will have no network.
 
     A download that broke off goes on where it stopped; checksums are verified, of files that are here
-    already too.
+    already too. Then the models are loaded and looked at, as by `zgs doctor`; where something is wrong
+    the exit code is 1.
     """
+    code = 130  # after Ctrl-C, as a shell reports it
     with command():
         from rich.console import Console
 
@@ -67,3 +75,12 @@ def pull_models(
             newest=newest,
             say=lambda line: out.print(line, highlight=False, soft_wrap=True, markup=False),
         )
+        code = 0
+        if check:
+            from zgs_ros.cli.doctor import show
+            from zgs_ros.tools.doctor.findings import exit_code
+            from zgs_ros.tools.doctor.models import examine_models
+
+            code = 130
+            code = exit_code(show(examine_models(settings), out))
+    raise SystemExit(code)

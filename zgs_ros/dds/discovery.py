@@ -34,6 +34,15 @@ class Discovery:
             self._catch_up()
             return [offer for name, offer in self._known.values() if name == topic]
 
+    def all_offers(self) -> dict[str, list[Offer]]:
+        """The publishers of every topic, by the name that DDS has for it."""
+        found: dict[str, list[Offer]] = {}
+        with self._lock:
+            self._catch_up()
+            for name, offer in self._known.values():
+                found.setdefault(name, []).append(offer)
+        return found
+
     def _catch_up(self) -> None:
         while samples := self._reader.take(SAMPLES_PER_TAKE):
             for sample in samples:

@@ -246,6 +246,11 @@ class DdsNode:
         """The publishers of a topic, see `resolve`, that are known now."""
         return self._discovery.offers(f"rt{self.resolve(topic)}")
 
+    def all_offers(self) -> dict[str, list[Offer]]:
+        """The publishers of every ROS topic that are known now, the node's own among them."""
+        found = self._discovery.all_offers()
+        return {name[2:]: offers for name, offers in found.items() if name.startswith("rt/")}
+
     def create_publisher(self, topic: str, type_name: str, qos: QosProfile = RELIABLE) -> Publisher:
         """A publisher of a topic, see `resolve`, with a type such as ``"sensor_msgs/msg/Image"``."""
         topic = self.resolve(topic)

@@ -136,6 +136,12 @@ class ClipEmbedder:
         )
 
     @property
+    def model(self) -> torch.nn.Module:
+        """The open_clip model, which all variants share."""
+        model: torch.nn.Module = self._model
+        return model
+
+    @property
     def dimensions(self) -> int:
         """Length of an embedding."""
         return self._tower.dimensions
