@@ -205,6 +205,16 @@ def test_damaged_arithmetic_is_told(clip: ClipEmbedder, exams: tuple[Exam, Exam]
     assert (found.level, found.remedy) == ("error", "use precision=float32")
 
 
+def test_pictures_as_a_whole_go_through_the_plain_model(
+    clip: ClipEmbedder, exams: tuple[Exam, Exam]
+) -> None:
+    one = exams[1].pictures[0]
+    pixels = clip._preprocess(torch.from_numpy(one.image))
+    plain = torch.nn.functional.normalize(clip.model.encode_image(pixels), dim=-1)[0]
+    asked = Exam([one], exams[1].names, exams[1].template).images(clip)[0]
+    assert float(plain.detach() @ torch.from_numpy(asked)) > 1 - 1e-5
+
+
 # -- models of real size, as far as random weights go
 
 
