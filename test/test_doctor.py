@@ -32,7 +32,7 @@ from zgs_ros.tools.doctor.exact import check_answers, clip_answers, dino_answers
 from zgs_ros.tools.doctor.findings import Finding, exit_code, without_private, write_report
 from zgs_ros.tools.doctor.machine import BUILT, check_clock, check_disk, check_ros
 from zgs_ros.tools.doctor.models import exam, examine_models
-from zgs_ros.tools.doctor.network import check_cameras, check_sim_time
+from zgs_ros.tools.doctor.network import check_cameras, check_sim_time, examine_network
 from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scenes
 
 CPU, FULL = torch.device("cpu"), torch.float32
@@ -203,6 +203,16 @@ def test_damaged_arithmetic_is_told(clip: ClipEmbedder, exams: tuple[Exam, Exam]
             weight.mul_(1 + 0.5 * (torch.arange(weight.numel()) % 2).view_as(weight))
     found = of_clip.check_precision(rough, clip, exams[0])
     assert (found.level, found.remedy) == ("error", "use precision=float32")
+
+
+def test_pictures_as_a_whole_go_through_the_plain_model(
+    clip: ClipEmbedder, exams: tuple[Exam, Exam]
+) -> None:
+    one = exams[1].pictures[0]
+    pixels = clip._preprocess(torch.from_numpy(one.image))
+    plain = torch.nn.functional.normalize(clip.model.encode_image(pixels), dim=-1)[0]
+    asked = Exam([one], exams[1].names, exams[1].template).images(clip)[0]
+    assert float(plain.detach() @ torch.from_numpy(asked)) > 1 - 1e-5
 
 
 # -- models of real size, as far as random weights go
@@ -430,3 +440,18 @@ def test_the_command_looks_at_the_network() -> None:
     assert result.exit_code == 0, result.output
     assert "network, DDS: domain 87" in result.output
     assert "nobody publishes it; image topics are: none" in result.output
+
+
+def test_a_camera_on_the_network_is_found_with_its_qos() -> None:
+    pytest.importorskip("cyclonedds")
+    from zgs_ros.dds.network import Network
+    from zgs_ros.dds.node import Node
+    from zgs_ros.streaming.port import SENSOR
+
+    network = Network(domain=88, loopback_only=True)
+    with Node("camera", network=network) as node:
+        node.create_publisher("/camera/image_raw", RAW, SENSOR)
+        settings = make_settings(NodeSettings, {"profile": "mini"})
+        found = {f.name: f for f in examine_network(settings, lambda: network, seconds=1.0)}
+    assert found["camera /camera/image_raw"].text == "1 publishers, 0 of them reliable"
+    assert found["simulated time"].level == "ok"

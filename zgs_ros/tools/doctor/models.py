@@ -66,7 +66,7 @@ def examine_dino(
     features = load_dino(settings.dino, device, precision, settings.profile)
     yield Finding("dino", "loading", "ok", f"{name} on {device} in {_name(precision)}")
     is_bundled = name in BUNDLED
-    pictures = scenes() if is_bundled else drawings()
+    pictures = scenes() if is_bundled else tuple(drawings())
     yield from of_dino.check_dino(features, name, is_bundled, pictures)
     if is_bundled:
         yield check_answers("dino", dino_answers(features, drawings()), precision)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -63,7 +64,8 @@ def drawing_names() -> tuple[str, ...]:
     return (*DRAWINGS, *DISTRACTORS)
 
 
-def scenes() -> list[Picture]:
+@lru_cache(maxsize=1)
+def scenes() -> tuple[Picture, ...]:
     """Scenes of the synthetic world that no training has seen; what is asked for are their things."""
     from zgs_ros.synthetic import render, sample_scene
 
@@ -78,7 +80,7 @@ def scenes() -> list[Picture]:
         largest = max(objects, key=lambda thing: float(shares[thing.id]))
         names = tuple(thing.noun for thing in things)
         pictures.append(Picture(frame.rgb, masks, names, frame.instances == largest.id))
-    return pictures
+    return tuple(pictures)
 
 
 def scene_names() -> tuple[str, ...]:
