@@ -445,11 +445,11 @@ def test_the_command_looks_at_the_network() -> None:
 def test_a_camera_on_the_network_is_found_with_its_qos() -> None:
     pytest.importorskip("cyclonedds")
     from zgs_ros.dds.network import Network
-    from zgs_ros.dds.node import Node
+    from zgs_ros.dds.node import DdsNode
     from zgs_ros.streaming.port import SENSOR
 
     network = Network(domain=88, loopback_only=True)
-    with Node("camera", network=network) as node:
+    with DdsNode("camera", network=network) as node:
         node.create_publisher("/camera/image_raw", RAW, SENSOR)
         settings = make_settings(NodeSettings, {"profile": "mini"})
         found = {f.name: f for f in examine_network(settings, lambda: network, seconds=1.0)}
