@@ -150,8 +150,10 @@ def test_a_bag_that_begins_again_is_not_paired_with_what_was_before() -> None:
     feed.offer_info(INFO)
     feed.expect(header(100.0))
     feed.offer(depth(100.0))
+    feed.offer(depth(4.9))
     again = feed.expect(header(5.0))
     assert not again.settled, "the depth of the end says nothing about the beginning"
+    assert [stamp(message) for message in feed._recent] == [4.9], "what began again is kept"
     feed.offer(depth(5.0))
     assert (stamp(again.message), again.settled) == (5.0, True)
 

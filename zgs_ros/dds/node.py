@@ -25,7 +25,7 @@ from zgs_ros.dds.raw import DdsError
 from zgs_ros.dds.service import Service, service_id
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.streaming.clock import Clock, SimulatedClock, SystemClock
-from zgs_ros.streaming.names import absolute, full_name
+from zgs_ros.streaming.names import NodeNames
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
 from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.texts import printable
@@ -178,12 +178,8 @@ class DdsNode:
         use_sim_time: bool = False,
     ) -> None:
         self.name = name
-        self.full_name = full_name(name, namespace)
-        self._remappings = {
-            absolute(old, self.full_name): absolute(new, self.full_name)
-            for old, new in (remappings or {}).items()
-        }
-        self._remapped: set[str] = set()
+        self._names = NodeNames(name, namespace, remappings)
+        self.full_name = self._names.full_name
         self.network = network or Network.from_environment()
         self.types = TypeSupport(distro)
         # Readers and writers hold their topics.
@@ -228,7 +224,7 @@ class DdsNode:
 
     def has(self, name: str) -> bool:
         """Whether a topic or service was called so before it was remapped."""
-        return absolute(name, self.full_name) in self._remapped
+        return self._names.has(name)
 
     def resolve(self, topic: str) -> str:
         """The absolute name of a topic: ``~/x`` is the node's own, ``x`` its namespace's.
@@ -238,9 +234,7 @@ class DdsNode:
         Raises:
             ValueError: If it is not a valid topic name.
         """
-        name = absolute(topic, self.full_name)
-        self._remapped.add(name)
-        return self._remappings.get(name, name)
+        return self._names.resolve(topic)
 
     def offers(self, topic: str) -> list[Offer]:
         """The publishers of a topic, see `resolve`, that are known now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -14,7 +15,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from rclpy.time import Time
 
 from zgs_ros.ros.convert import InvalidHandle, RCLError, RclpyMessages, message_class
-from zgs_ros.ros.events import SubscriptionEventCallbacks
+from zgs_ros.ros.events import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from zgs_ros.ros.transitions import finished
 from zgs_ros.streaming.pairing import QUEUE_LENGTH
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
@@ -151,13 +152,14 @@ class RclpySubscription:
         self._topic = topic
         self._callback = callback
         self._log = ThrottledLog(logger)
-        self._subscription = node.create_subscription(
-            message_class(type_name),
-            topic,
-            self._take,
-            _profile(qos),
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._count_lost),
+        subscribe = partial(
+            node.create_subscription, message_class(type_name), topic, self._take, _profile(qos)
         )
+        try:
+            lost = SubscriptionEventCallbacks(message_lost=self._count_lost)
+            self._subscription = subscribe(event_callbacks=lost)
+        except UnsupportedEventTypeError:  # of a middleware that does not tell
+            self._subscription = subscribe()
         self._closed = False
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from zgs_ros.streaming.clock import Clock, SystemClock
 from zgs_ros.streaming.messages import MessageFactory
-from zgs_ros.streaming.names import absolute, full_name
+from zgs_ros.streaming.names import NodeNames
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
 
 
@@ -77,19 +77,15 @@ class BusPort:
         clock: Clock | None = None,
         remappings: Mapping[str, str] | None = None,
     ) -> None:
-        self.full_name = full_name(name, namespace)
+        self._names = NodeNames(name, namespace, remappings)
+        self.full_name = self._names.full_name
         self.factory = factory
         self.clock = clock or SystemClock()
         self._bus = bus
-        self._remappings = {
-            absolute(old, self.full_name): absolute(new, self.full_name)
-            for old, new in (remappings or {}).items()
-        }
 
     def resolve(self, topic: str) -> str:
         """The full name of a topic, remapped where it is."""
-        name = absolute(topic, self.full_name)
-        return self._remappings.get(name, name)
+        return self._names.resolve(topic)
 
     def create_publisher(
         self, topic: str, type_name: str, qos: QosProfile = RELIABLE

@@ -150,7 +150,7 @@ class DepthFeed:
         with self._changed:
             if self._latest_image is not None:
                 if ticket.stamp_ns < self._latest_image - RESTART_NS:  # a bag began again
-                    self._recent = self._make_recent()
+                    self._forget(ticket.stamp_ns + RESTART_NS)
             else:
                 self._ends = time.monotonic() + self.patience
             self._latest_image = ticket.stamp_ns
@@ -190,6 +190,13 @@ class DepthFeed:
                 if left <= 0:
                     return
                 self._changed.wait(left)
+
+    def _forget(self, stamp: int) -> None:
+        """Drops depth that is younger than a stamp: it is of a time that is over."""
+        before, self._recent = self._recent, self._make_recent()
+        for message in before:
+            if stamp_ns(message.header) <= stamp:
+                self._recent.add(message)
 
     @property
     def _slop_ns(self) -> int:
