@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,9 @@ def remappings(values: dict[str, str]) -> list[tuple[str, str]]:
     except ValueError as error:
         raise RuntimeError(str(error)) from None
     return [
-        (f"{name}/{topic}" if name else topic, getattr(of_camera, topic))
+        (f"{name}/{topic}" if name else topic, other)
         for name, of_camera in topics.items()
-        for topic in ("image", "depth", "camera_info")
+        for topic, other in asdict(of_camera).items()
     ]
 
 

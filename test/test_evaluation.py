@@ -40,7 +40,7 @@ from zgs_ros.evaluation.mapping import (
 from zgs_ros.evaluation.metrics import BACKGROUND, NONE, OTHER, SIZES, VOID
 from zgs_ros.evaluation.report import write_reports
 from zgs_ros.evaluation.scoring import (
-    Record,
+    ImageScores,
     RegionRecord,
     predicted_classes,
     score,
@@ -253,15 +253,15 @@ class TestScoring:
         labels = [("cup", 1.0), ("lid", 0.4)]
         whole = [(0, "cup", 1.0), (1, "lid", 0.4)]
         parts = segmentation.label_map
-        record = score(sample, segmentation, parts, mapped, 3, 0.5, labels, whole)
-        assert record.confusion == [(0, 0, 2), (1, 0, 1), (1, 2, 1), (3, 2, 2)]
-        assert record.named == record.named_on_other == [2 / 3, -1.0]
+        scores = score(sample, segmentation, parts, mapped, 3, 0.5, labels, whole)
+        assert scores.confusion == [(0, 0, 2), (1, 0, 1), (1, 2, 1), (3, 2, 2)]
+        assert scores.named == scores.named_on_other == [2 / 3, -1.0]
         # Region 2 overlaps segment 2 best: 1 / (2 + 4 - 1), as two of its six pixels are void.
-        assert [region.best for region in record.regions] == [2 / 3, 1 / 4]
-        assert [region.share for region in record.regions] == [0.25, 0.25]
-        assert record.labels == [("cup", 0), ("tree", 2)]
+        assert [region.best for region in scores.regions] == [2 / 3, 1 / 4]
+        assert [region.share for region in scores.regions] == [0.25, 0.25]
+        assert scores.labels == [("cup", 0), ("tree", 2)]
 
-        results = summarise([record], [parse_category(n) for n in ("cup", "lid", "tree")])
+        results = summarise([scores], [parse_category(n) for n in ("cup", "lid", "tree")])
         # IoU: class 0 2/3, class 1 0/2, class 2 0/3; background 0/2.
         assert results["iou"]["data_set"] == (2 / 3 + 0 + 0) / 3
         assert results["iou"]["data_set_with_background"] == (2 / 3) / 4
@@ -290,7 +290,7 @@ class TestScoring:
             (Region(1, 0),),
         )
         segmentation = label_map([[1, 2, 1, 3]], ["cup", "lid", "tree"])
-        record = score(
+        scores = score(
             sample,
             segmentation,
             segmentation.label_map,
@@ -300,7 +300,7 @@ class TestScoring:
             [("cup", 1.0)],
             [(0, "cup", 1.0)],
         )
-        results = summarise([record], [parse_category(n) for n in ("cup", "lid", "tree")])
+        results = summarise([scores], [parse_category(n) for n in ("cup", "lid", "tree")])
         assert (results["iou"]["per_image"], results["segment_recall"]) == (1 / 4, 51 / 101)
         assert results["reference"] == {
             "iou": (1 / 3) / 3,
@@ -313,8 +313,8 @@ class TestScoring:
         empty = {"confusion": [], "on_other": [], "named": [], "named_on_other": [], "labels": []}
         common = {**empty, "seconds": 1.0, "stages": {}}
         images = [[1.0, 0.0, 0.0], [1.0]]
-        records = [
-            Record(
+        scored = [
+            ImageScores(
                 name=str(number),
                 regions=[
                     RegionRecord(
@@ -334,7 +334,7 @@ class TestScoring:
             )
             for number, texts in enumerate(images)
         ]
-        results = summarise(records, [parse_category("cup")])
+        results = summarise(scored, [parse_category("cup")])
         assert results["text_generation_quality"]["all"] == 2 / 4
         assert results["reference"]["text_generation_quality"] == pytest.approx((1 / 3 + 1) / 2)
 
@@ -400,12 +400,12 @@ class TestRun:
         with pytest.raises(KeyboardInterrupt):
             run.evaluate(TinyWorld(), settings, tmp_path, track=stop)
         # As if the power had failed while the second line was being written.
-        with (tmp_path / "records.jsonl").open("a") as file:
+        with (tmp_path / "scores.jsonl").open("a") as file:
             file.write('{"name": "two", "conf')
         world = TinyWorld()
         outcome = run.evaluate(world, settings, tmp_path)
         assert world.loaded == ["two", "folder/three"]
-        assert [record.name for record in outcome.records] == list(TinyWorld.names)
+        assert [scores.name for scores in outcome.scored] == list(TinyWorld.names)
         loads = Truth.loads
         again = run.evaluate(TinyWorld(), settings, tmp_path)
         assert Truth.loads == loads
@@ -677,7 +677,7 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert "mIoU, data set" in result.output
         written = {path.name for path in (tmp_path / "out").iterdir()}
-        assert {"results.json", "results.md", "report.html", "records.jsonl"} <= written
+        assert {"results.json", "results.md", "report.html", "scores.jsonl"} <= written
         results = json.loads((tmp_path / "out/results.json").read_text())
         assert results["iou"]["data_set"] == 1.0
 

@@ -120,7 +120,7 @@ def evaluate(
     """Measure how well images with ground truth are segmented and named.
 
     DIR gets results.json, results.md, report.html with pictures, one line per image in
-    records.jsonl, and the predicted label maps. A run that was stopped goes on where it was.
+    scores.jsonl, and the predicted label maps. A run that was stopped goes on where it was.
 
     Exit code: 0 when all images were evaluated, 1 when some were skipped or a model is missing,
     2 for wrong usage, 130 after Ctrl-C.

@@ -27,7 +27,7 @@ from zgs_ros.evaluation.mapping import (
 )
 from zgs_ros.evaluation.mapping import Mapping as LabelMapping
 from zgs_ros.evaluation.metrics import TEXT_THRESHOLD, nan_mean
-from zgs_ros.evaluation.scoring import LabelRecord, label_records, text_quality, without_nan
+from zgs_ros.evaluation.scoring import LabelScores, label_scores, text_quality, without_nan
 from zgs_ros.labeling.labeler import Labeler, load_labeler
 from zgs_ros.models.loading import load_clip, resolve_device, resolve_precision
 
@@ -45,7 +45,7 @@ class EmbeddingVariant:
     sigma: float = 5.0
 
 
-class AblationRecord(BaseModel):
+class AblationScores(BaseModel):
     """One image under every variant.
 
     Attributes:
@@ -57,7 +57,7 @@ class AblationRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    labels: dict[str, list[LabelRecord]]
+    labels: dict[str, list[LabelScores]]
     seconds: dict[str, float]
 
 
@@ -99,7 +99,7 @@ def ablate_embedding(
         dataset: Images with ground truth.
         settings: CLIP model, vocabulary and device; ``clip.mode``, ``clip.sigma`` and
             ``clip.masked_blocks`` are varied.
-        folder: For ``records.jsonl`` and ``results.json``; a stopped run goes on.
+        folder: For ``scores.jsonl`` and ``results.json``; a stopped run goes on.
         mapping: ``tt`` judges labels by sentence embeddings, the others by exact names.
         sentence_model: For the mapping tt.
         fresh: Forgets an earlier run in the folder.
@@ -123,7 +123,7 @@ def ablate_embedding(
         and not key.startswith(("dino.", "clustering.", "refinement.", "merging."))
     }
     identity["variants"] = [variant.name for variant in chosen]
-    journal = EvaluationJournal(folder, AblationRecord, identity, fresh)
+    journal = EvaluationJournal(folder, AblationScores, identity, fresh)
     skipped = list(dataset.missing)
     todo = [name for name in dataset.names if name not in journal.entries]
     if todo:
@@ -141,16 +141,14 @@ def ablate_embedding(
                 skipped.append(str(error))
                 continue
             journal.add(_label_sample(embedders, labeler, mapper, sample))
-    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
+    scored = [journal.entries[name] for name in dataset.names if name in journal.entries]
     baseline = next((v.name for v in chosen if v.mode == "mask"), chosen[0].name)
     results = {
         "identity": identity,
-        "images": len(records),
+        "images": len(scored),
         "skipped": skipped,
         "baseline": baseline,
-        "variants": without_nan(
-            _summarise(records, [variant.name for variant in chosen], baseline)
-        ),
+        "variants": without_nan(_summarise(scored, [variant.name for variant in chosen], baseline)),
     }
     run.write_json(folder / "results.json", results)
     return results
@@ -170,10 +168,10 @@ def _label_sample(
     labeler: Labeler,
     mapper: LabelMapper,
     sample: Sample,
-) -> AblationRecord:
+) -> AblationScores:
     masks = sample.masks()
     truth = [region.category for region in sample.regions]
-    labels: dict[str, list[LabelRecord]] = {}
+    labels: dict[str, list[LabelScores]] = {}
     seconds: dict[str, float] = {}
     for name, embedder in embedders.items():
         start = time.perf_counter()
@@ -181,31 +179,31 @@ def _label_sample(
         seconds[name] = time.perf_counter() - start
         texts = [candidates[0].text for candidates in found]
         right = mapper.similarities(texts, truth).tolist()
-        labels[name] = label_records(sample, list(zip(texts, right, strict=True)))
-    return AblationRecord(name=sample.name, labels=labels, seconds=seconds)
+        labels[name] = label_scores(sample, list(zip(texts, right, strict=True)))
+    return AblationScores(name=sample.name, labels=labels, seconds=seconds)
 
 
 def _summarise(
-    records: Sequence[AblationRecord], variants: Iterable[str], baseline: str
+    scored: Sequence[AblationScores], variants: Iterable[str], baseline: str
 ) -> dict[str, Any]:
-    before = _right(records, baseline)
+    before = _right(scored, baseline)
     return {
         variant: {
-            **text_quality([label for record in records for label in record.labels[variant]]),
+            **text_quality([label for scores in scored for label in scores.labels[variant]]),
             "interval": bootstrap_interval(now),
             **asdict(compare(_flat(before), _flat(now))),
-            "seconds_per_image": float(np.median([r.seconds[variant] for r in records]))
-            if records
+            "seconds_per_image": float(np.median([r.seconds[variant] for r in scored]))
+            if scored
             else nan_mean([]),
         }
         for variant in variants
-        for now in [_right(records, variant)]
+        for now in [_right(scored, variant)]
     }
 
 
-def _right(records: Sequence[AblationRecord], variant: str) -> list[list[bool]]:
+def _right(scored: Sequence[AblationScores], variant: str) -> list[list[bool]]:
     """Per image whether each object, or each region where there are no objects, has a right label."""
-    images = [record.labels[variant] for record in records]
+    images = [scores.labels[variant] for scores in scored]
     group = "object" if any(label.group == "object" for image in images for label in image) else ""
     return [
         [label.text >= TEXT_THRESHOLD for label in image if group in ("", label.group)]

@@ -48,7 +48,7 @@ class EvaluationJournal(Generic[E]):
         self, folder: Path, kind: type[E], identity: Mapping[str, Any], fresh: bool = False
     ) -> None:
         self.folder = folder
-        self._path = folder / "records.jsonl"
+        self._path = folder / "scores.jsonl"
         description = folder / "run.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from zgs_ros.evaluation.datasets.base import Dataset, Sample
 from zgs_ros.evaluation.datasets.masks import read_png
 from zgs_ros.evaluation.metrics import image_iou
 from zgs_ros.evaluation.run import Outcome, label_map_file
-from zgs_ros.evaluation.scoring import Record
+from zgs_ros.evaluation.scoring import ImageScores
 from zgs_ros.evaluation.tables import Table, evaluation_tables, markdown_report
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 
@@ -90,13 +90,13 @@ def html_report(
     title: str, outcome: Outcome, dataset: Dataset, tables: Sequence[Table], cases: int
 ) -> str:
     """One self-contained HTML page: facts, tables, and the best and worst images."""
-    best, worst = _extremes(outcome.records, len(dataset.categories), cases)
+    best, worst = _extremes(outcome.scored, len(dataset.categories), cases)
     sections = [f"<h1>{escape(title)}</h1>", _facts_html(outcome.results)]
     sections += [_table_html(table) for table in tables[:-1]]
     for heading, chosen in (("Worst images", worst), ("Best images", best)):
         if chosen:
             sections.append(f"<h2>{heading}</h2>")
-            sections += [_case_html(record, iou, dataset, outcome.folder) for record, iou in chosen]
+            sections += [_case_html(scores, iou, dataset, outcome.folder) for scores, iou in chosen]
     sections += [_table_html(table) for table in tables[-1:]]
     if outcome.skipped:
         listed = "".join(f"<li>{escape(reason)}</li>" for reason in outcome.skipped)
@@ -111,19 +111,19 @@ def html_report(
 
 
 def _extremes(
-    records: Sequence[Record], classes: int, cases: int
-) -> tuple[list[tuple[Record, float]], list[tuple[Record, float]]]:
+    scored: Sequence[ImageScores], classes: int, cases: int
+) -> tuple[list[tuple[ImageScores, float]], list[tuple[ImageScores, float]]]:
     """The best and the worst images by their IoU; an image is never both."""
-    scored = [(record, image_iou(record.matrix(classes))) for record in records]
-    ranked = sorted((pair for pair in scored if not np.isnan(pair[1])), key=lambda pair: -pair[1])
+    rated = [(scores, image_iou(scores.matrix(classes))) for scores in scored]
+    ranked = sorted((pair for pair in rated if not np.isnan(pair[1])), key=lambda pair: -pair[1])
     best = ranked[: min(cases, (len(ranked) + 1) // 2)]
     return best, ranked[len(best) :][::-1][:cases]
 
 
-def _case_html(record: Record, iou: float, dataset: Dataset, folder: Path) -> str:
-    sample = dataset.load(record.name)
-    prediction = read_png(label_map_file(folder, record.name))
-    labels = [label for label, _ in record.labels]
+def _case_html(scores: ImageScores, iou: float, dataset: Dataset, folder: Path) -> str:
+    sample = dataset.load(scores.name)
+    prediction = read_png(label_map_file(folder, scores.name))
+    labels = [label for label, _ in scores.labels]
     names = {region.id: region.phrase for region in sample.regions}
     names |= {
         region.id: dataset.categories[region.category].names[0]
@@ -131,7 +131,7 @@ def _case_html(record: Record, iou: float, dataset: Dataset, folder: Path) -> st
         if not region.phrase
     }
     pictures = [
-        (f"{record.name}, IoU {100 * iou:.1f} %", sample.image),
+        (f"{scores.name}, IoU {100 * iou:.1f} %", sample.image),
         ("ground truth", _overlay(sample, sample.instances, names)),
         ("prediction", _overlay(sample, prediction, dict(_number(prediction, labels)))),
     ]

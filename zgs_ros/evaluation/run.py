@@ -26,7 +26,7 @@ from zgs_ros.evaluation.mapping import (
     load_sentence_encoder,
     make_mapper,
 )
-from zgs_ros.evaluation.scoring import Record, score, summarise
+from zgs_ros.evaluation.scoring import ImageScores, score, summarise
 from zgs_ros.models.loading import BUNDLED, bundled_folder
 from zgs_ros.segmenter import Segmenter, load_segmenter
 
@@ -40,13 +40,13 @@ class Outcome:
 
     Attributes:
         results: All numbers, JSON-ready, see `scoring.summarise`; ``identity`` says of what.
-        records: Per image, in the data set's order.
+        scored: Per image, in the data set's order.
         skipped: Samples that lack ground truth or are broken, each with the reason.
         folder: Where it all lies.
     """
 
     results: dict[str, Any]
-    records: list[Record]
+    scored: list[ImageScores]
     skipped: list[str]
     folder: Path
 
@@ -67,13 +67,13 @@ def evaluate(
 ) -> Outcome:
     """Segments every image of a data set and compares with the ground truth.
 
-    Each image's record and predicted label map are written as soon as they are there; a run that
+    Each image's scores and predicted label map are written as soon as they are there; a run that
     was stopped goes on behind the last one.
 
     Args:
         dataset: Images with ground truth.
         settings: Of the segmenter.
-        folder: For ``records.jsonl``, ``predictions/`` and ``results.json``.
+        folder: For ``scores.jsonl``, ``predictions/`` and ``results.json``.
         mapping: How labels are mapped to classes, see `zgs_ros.evaluation.mapping`.
         sentence_model: For the mapping tt.
         fresh: Forgets an earlier run in the folder.
@@ -85,20 +85,20 @@ def evaluate(
         ModelError: If a model can't be loaded.
     """
     identity = run_identity(dataset, settings, mapping, sentence_model)
-    journal = EvaluationJournal(folder, Record, identity, fresh)
+    journal = EvaluationJournal(folder, ImageScores, identity, fresh)
     open_names = [name for name in dataset.names if name not in journal.entries]
     skipped = list(dataset.missing)
     if open_names:
         names = track(open_names, "evaluating")
         skipped += _process(dataset, settings, names, journal, mapping, sentence_model)
-    records = [journal.entries[name] for name in dataset.names if name in journal.entries]
+    scored = [journal.entries[name] for name in dataset.names if name in journal.entries]
     results = {
         "identity": identity,
         "skipped": skipped,
-        **summarise(records, dataset.categories),
+        **summarise(scored, dataset.categories),
     }
     write_json(folder / "results.json", results)
-    return Outcome(results, records, skipped, folder)
+    return Outcome(results, scored, skipped, folder)
 
 
 def run_identity(
@@ -162,7 +162,7 @@ def _process(
     dataset: Dataset,
     settings: SegmenterSettings,
     names: Iterable[str],
-    journal: EvaluationJournal[Record],
+    journal: EvaluationJournal[ImageScores],
     mapping: Mapping,
     sentence_model: str,
 ) -> list[str]:

@@ -1,7 +1,7 @@
 """What one image contributes to the results, and the results of many.
 
-A `Record` holds counts and per-region values, never pixels, so that it fits on one line of a file;
-every number of the results is computed from records alone.
+A `ImageScores` holds counts and per-region values, never pixels, so that it fits on one line of a file;
+every number of the results is computed from scored alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LabelRecord(_Row):
+class LabelScores(_Row):
     """One region of the ground truth and what its mask was named.
 
     Attributes:
@@ -53,7 +53,7 @@ class ClassLabel(_Row):
     Attributes:
         category: Index of the class.
         label: Label of its ground-truth mask.
-        text: As `LabelRecord.text`.
+        text: As `LabelScores.text`.
     """
 
     category: int
@@ -61,7 +61,7 @@ class ClassLabel(_Row):
     text: float
 
 
-class RegionRecord(LabelRecord):
+class RegionRecord(LabelScores):
     """One region of the ground truth, and how it was found.
 
     Attributes:
@@ -73,7 +73,7 @@ class RegionRecord(LabelRecord):
     named: float
 
 
-class Record(_Row):
+class ImageScores(_Row):
     """One image.
 
     Attributes:
@@ -124,7 +124,7 @@ def score(
     seconds: float,
     region_labels: Sequence[tuple[str, float]],
     class_labels: Sequence[tuple[int, str, float]],
-) -> Record:
+) -> ImageScores:
     """Compares a segmentation with the ground truth.
 
     Args:
@@ -160,11 +160,11 @@ def score(
     best = metrics.best_ious(part_ious)
     named = metrics.best_named_ious(region_ious, categories, mapped.tolist())
     regions = [
-        RegionRecord(**record.model_dump(), best=float(best[i]), named=float(named[i]))
-        for i, record in enumerate(label_records(sample, region_labels))
+        RegionRecord(**scores.model_dump(), best=float(best[i]), named=float(named[i]))
+        for i, scores in enumerate(label_scores(sample, region_labels))
     ]
     rows, columns = np.nonzero(confusion)
-    return Record(
+    return ImageScores(
         name=sample.name,
         confusion=[
             (int(r), int(c), int(confusion[r, c])) for r, c in zip(rows, columns, strict=True)
@@ -197,7 +197,7 @@ def names_phrase(region: Region, label: str) -> bool | None:
     return label == region.phrase if region.group == "object" and region.phrase else None
 
 
-def label_records(sample: Sample, labels: Sequence[tuple[str, float]]) -> list[LabelRecord]:
+def label_scores(sample: Sample, labels: Sequence[tuple[str, float]]) -> list[LabelScores]:
     """The regions of a sample with the labels of their masks.
 
     Args:
@@ -206,7 +206,7 @@ def label_records(sample: Sample, labels: Sequence[tuple[str, float]]) -> list[L
     """
     pixels = np.bincount(sample.instances.ravel())
     return [
-        LabelRecord(
+        LabelScores(
             category=region.category,
             group=region.group,
             share=float(pixels[region.id] / sample.instances.size),
@@ -218,27 +218,27 @@ def label_records(sample: Sample, labels: Sequence[tuple[str, float]]) -> list[L
     ]
 
 
-def summarise(records: Sequence[Record], categories: Sequence[Category]) -> dict[str, Any]:
+def summarise(scored: Sequence[ImageScores], categories: Sequence[Category]) -> dict[str, Any]:
     """All results of a data set, JSON-ready; undefined numbers are None.
 
     Args:
-        records: One per image.
+        scored: One per image.
         categories: The classes of the data set.
     """
-    matrices = [record.matrix(len(categories)) for record in records]
+    matrices = [scores.matrix(len(categories)) for scores in scored]
     total = sum(matrices, np.zeros((len(categories) + 1, len(categories) + 1), np.int64))
-    regions = [region for record in records for region in record.regions]
+    regions = [region for scores in scored for region in scores.regions]
     with_background = [*metrics.class_ious(total), metrics.background_iou(total)]
     results: dict[str, Any] = {
-        "images": len(records),
+        "images": len(scored),
         "iou": {
             "data_set": metrics.dataset_miou(total),
             "data_set_with_background": metrics.nan_mean(with_background),
             "per_image": metrics.nan_mean([metrics.image_iou(matrix) for matrix in matrices]),
         },
-        "segment_recall": metrics.nan_mean([metrics.segment_recall(r.named) for r in records]),
+        "segment_recall": metrics.nan_mean([metrics.segment_recall(r.named) for r in scored]),
         "text_generation_quality": text_quality(regions),
-        "reference": reference_results(records, len(categories)),
+        "reference": reference_results(scored, len(categories)),
         "over_segmentation": _over_segmentation(regions),
         "recall_by_size": {
             size: {"regions": count, "recall": recall}
@@ -247,13 +247,13 @@ def summarise(records: Sequence[Record], categories: Sequence[Category]) -> dict
             ).items()
         },
         "classes": _class_table(total, categories, regions),
-        "segments_per_image": metrics.nan_mean([len(record.labels) for record in records]),
-        "speed": _speed(records),
+        "segments_per_image": metrics.nan_mean([len(scores.labels) for scores in scored]),
+        "speed": _speed(scored),
     }
     return without_nan(results)
 
 
-def reference_results(records: Sequence[Record], classes: int) -> dict[str, float]:
+def reference_results(scored: Sequence[ImageScores], classes: int) -> dict[str, float]:
     """The three numbers of the publication, defined as in the reference; each a mean over images.
 
     Predictions on classes that the data set's list leaves out are wrong; segment recall is over the
@@ -261,14 +261,14 @@ def reference_results(records: Sequence[Record], classes: int) -> dict[str, floa
     first averaged within each image.
     """
     ious, recalls, texts = [], [], []
-    for record in records:
-        matrix, on_other = record.matrix(classes), record.pixels_on_other(classes)
+    for scores in scored:
+        matrix, on_other = scores.matrix(classes), scores.pixels_on_other(classes)
         present = np.flatnonzero(matrix.sum(axis=1)[:classes]).tolist()
-        predicted = [category for _, category in record.labels]
+        predicted = [category for _, category in scores.labels]
         blamed = metrics.is_blamed(matrix, on_other)
         ious.append(metrics.image_iou(matrix, on_other))
-        recalls.append(metrics.reference_recall(record.named_on_other, present, predicted, blamed))
-        texts.append(metrics.text_generation_quality([row.text for row in record.class_labels]))
+        recalls.append(metrics.reference_recall(scores.named_on_other, present, predicted, blamed))
+        texts.append(metrics.text_generation_quality([row.text for row in scores.class_labels]))
     return {
         "iou": metrics.nan_mean(ious),
         "segment_recall": metrics.nan_mean(recalls),
@@ -276,7 +276,7 @@ def reference_results(records: Sequence[Record], classes: int) -> dict[str, floa
     }
 
 
-def text_quality(regions: Sequence[LabelRecord]) -> dict[str, Any]:
+def text_quality(regions: Sequence[LabelScores]) -> dict[str, Any]:
     """Label quality on ground-truth masks: all, per group, with colour, and per size of object."""
     by_group = {
         plural: [r for r in regions if r.group == group]
@@ -298,7 +298,7 @@ def text_quality(regions: Sequence[LabelRecord]) -> dict[str, Any]:
     }
 
 
-def _right(regions: Sequence[LabelRecord]) -> float:
+def _right(regions: Sequence[LabelScores]) -> float:
     return metrics.text_generation_quality([region.text for region in regions])
 
 
@@ -336,17 +336,17 @@ def _class_table(
     return table
 
 
-def _speed(records: Sequence[Record]) -> dict[str, Any]:
+def _speed(scored: Sequence[ImageScores]) -> dict[str, Any]:
     """Seconds per image; the median, for a busy machine makes some images slow."""
-    if not records:
+    if not scored:
         return {}
-    stages = {stage: None for record in records for stage in record.stages}
-    median = float(np.median([record.seconds for record in records]))
+    stages = {stage: None for scores in scored for stage in scores.stages}
+    median = float(np.median([scores.seconds for scores in scored]))
     return {
         "seconds_per_image": median,
         "frames_per_second": 1.0 / median if median else float("nan"),
         "stages": {
-            stage: float(np.median([record.stages.get(stage, 0.0) for record in records]))
+            stage: float(np.median([scores.stages.get(stage, 0.0) for scores in scored]))
             for stage in stages
         },
     }
