@@ -90,9 +90,15 @@ def test_results_are_reliable(ros: Ros, node: Process) -> None:
     assert ros.shows({"Reliability: RELIABLE"}, "topic", "info", "/zgs/segments", "-v")
 
 
-def test_the_camera_subscription_is_best_effort(ros: Ros, node: Process) -> None:
-    info = ("topic", "info", "/camera/image_raw", "-v")
-    assert ros.shows({"Node name: zgs", "Reliability: BEST_EFFORT"}, *info)
+@pytest.mark.parametrize("best_effort", [True, False], ids=["best effort", "reliable"])
+def test_the_camera_subscription_is_as_reliable_as_the_camera(
+    ros: Ros, node: Process, best_effort: bool
+) -> None:
+    with ros.camera(best_effort=best_effort):
+        info = ("topic", "info", "/camera/image_raw", "-v")
+        texts = {"Node name: zgs", "Publisher count: 1"}
+        without = f"Reliability: {'RELIABLE' if best_effort else 'BEST_EFFORT'}"
+        assert ros.shows(texts, *info, without=without)
 
 
 def test_node_is_listed_and_active(ros: Ros, node: Process) -> None:

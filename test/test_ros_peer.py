@@ -70,9 +70,15 @@ def test_topic_info_tells_node_hash_and_quality_of_service(ros: Ros, node: Proce
     assert ros.shows(texts, "topic", "info", "-v", "/zgs/segments")
 
 
-def test_the_camera_subscription_is_best_effort(ros: Ros, node: Process) -> None:
-    texts = {"Node name: zgs", "Reliability: BEST_EFFORT"}
-    assert ros.shows(texts, "topic", "info", "-v", "/camera/image_raw")
+@pytest.mark.parametrize("best_effort", [True, False], ids=["best effort", "reliable"])
+def test_the_camera_subscription_is_as_reliable_as_the_camera(
+    ros: Ros, node: Process, best_effort: bool
+) -> None:
+    with ros.camera(best_effort=best_effort):
+        info = ("topic", "info", "/camera/image_raw", "-v")
+        texts = {"Node name: zgs", "Publisher count: 1"}
+        without = f"Reliability: {'RELIABLE' if best_effort else 'BEST_EFFORT'}"
+        assert ros.shows(texts, *info, without=without)
 
 
 def test_images_of_a_ros_camera_come_back_as_segments(ros: Ros, node: Process) -> None:
