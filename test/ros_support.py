@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -171,6 +171,17 @@ class Ros:
                 if all(text in shown for text in texts) and without not in shown:
                     return shown
         raise AssertionError(f"not {texts} without {without!r} but:\n{shown}")
+
+    def endpoint(self, topic: str, node: str) -> str:
+        """What `ros2 topic info -v` shows of a node that uses a topic, "" if it does not."""
+        shown = self.ros2("topic", "info", topic, "-v", timeout=PATIENCE / 4)
+        return shown.partition(f"Node name: {node}\n")[2].partition("Node name: ")[0]
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Asks until a condition holds."""
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, f"not within {PATIENCE:g} s: {what}"
 
     def ask(self, task: str, **options: Any) -> Any:
         """Answer to a task of test/ros_client.py."""

@@ -74,11 +74,9 @@ def test_topic_info_tells_node_hash_and_quality_of_service(ros: Ros, node: Proce
 def test_the_camera_subscription_is_as_reliable_as_the_camera(
     ros: Ros, node: Process, best_effort: bool
 ) -> None:
+    wanted = f"Reliability: {'BEST_EFFORT' if best_effort else 'RELIABLE'}"
     with ros.camera(best_effort=best_effort):
-        info = ("topic", "info", "/camera/image_raw", "-v")
-        texts = {"Node name: zgs", "Publisher count: 1"}
-        without = f"Reliability: {'RELIABLE' if best_effort else 'BEST_EFFORT'}"
-        assert ros.shows(texts, *info, without=without)
+        ros.until(lambda: wanted in ros.endpoint("/camera/image_raw", "zgs"), wanted)
 
 
 def test_images_of_a_ros_camera_come_back_as_segments(ros: Ros, node: Process) -> None:
