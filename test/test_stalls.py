@@ -82,6 +82,7 @@ def test_a_node_that_stood_still_receives_again(
         # Some are still there from before; those beyond them were sent afterwards.
         wait(lambda: received[-1][1] > before + 5, "images are received again", 60)
         took = received[-1][0] - went_on
+        print(f"{adapter}: received again {took:.1f} s after it went on")
         assert took < RECOVERY_SECONDS + 1.2, f"{took:.1f} s; a second is between two diagnoses"
         again = received[-1][1]
         wait(lambda: received[-1][1] > again + 30, "and it stays so", 20)
