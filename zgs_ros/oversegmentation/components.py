@@ -108,11 +108,26 @@ def _fill_gaps(owner: Labels) -> Labels:
     filled = owner.copy()
     filled[gaps] = _nearest_owners(owner, gaps)
     # Where several are equally near, pixels may touch none of those that are theirs.
-    run_lengths, part_of_run, _ = _find_parts(filled)
-    starts = np.cumsum(run_lengths) - run_lengths
-    own = np.bincount(part_of_run, weights=np.add.reduceat(~gaps.ravel(), starts, dtype=np.int64))
-    cut_off = np.repeat(own[part_of_run] == 0, run_lengths).reshape(owner.shape)
+    cut_off = _find_cut_off(filled, gaps)
     return _grow_into(filled, cut_off) if cut_off.any() else filled
+
+
+def _find_cut_off(owner: Labels, gaps: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of filled gaps that nothing of their owner joins to a pixel outside of the gaps."""
+    padded = np.pad(owner, 1, constant_values=GAP)
+    joined = np.pad(~gaps, 1).reshape(-1)
+    flat, beside = padded.reshape(-1), _beside(padded)
+    left = np.flatnonzero(np.pad(gaps, 1))
+    while len(left):
+        around = left[:, None] + beside
+        reached = (joined[around] & (flat[around] == flat[left][:, None])).any(axis=1)
+        if not reached.any():
+            break
+        joined[left[reached]] = True
+        left = left[~reached]
+    cut_off = np.zeros(padded.shape, bool)
+    cut_off.reshape(-1)[left] = True
+    return cut_off[1:-1, 1:-1]
 
 
 def _nearest_owners(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
@@ -133,8 +148,7 @@ def _nearest_owners(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
 def _grow_into(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
     """Fills few gaps step by step: each pixel takes the owner of one beside it."""
     padded = np.pad(np.where(gaps, GAP, owner), 1, constant_values=GAP)
-    flat = padded.reshape(-1)
-    beside = np.array([-padded.shape[1], -1, 1, padded.shape[1]])
+    flat, beside = padded.reshape(-1), _beside(padded)
     left = np.flatnonzero(np.pad(gaps, 1))
     while len(left):
         owners = flat[left[:, None] + beside]
@@ -142,3 +156,8 @@ def _grow_into(owner: Labels, gaps: NDArray[np.bool_]) -> Labels:
         flat[left[reached]] = owners[reached].max(axis=1)
         left = left[~reached]
     return padded[1:-1, 1:-1]
+
+
+def _beside(padded: Labels) -> NDArray[np.int64]:
+    """From a pixel in the flat array to the four that it touches."""
+    return np.array([-padded.shape[1], -1, 1, padded.shape[1]])
