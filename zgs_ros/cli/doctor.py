@@ -34,6 +34,14 @@ def doctor(
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Load the models and look at them.")
     ] = True,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Measure on these images, frames in the order of their names, whether the thresholds of "
+            "cosines fit.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write the findings as JSON to standard output.")
     ] = False,
@@ -75,7 +83,8 @@ def doctor(
 
     The models are loaded and asked for the names of pictures that any CLIP knows; features, cosines,
     activation, normalisation and arithmetic are held against what is published about such models.
-    Then versions, device, disk and clock of this machine, and the cameras on the network.
+    Then versions, device, disk and clock of this machine, and the cameras on the network. With --images,
+    cosines between the segments of your own frames are held against the thresholds of tracking and merging.
 
     Exit code: 0 when nothing is wrong, warnings included; 1 when something is; 2 for wrong usage.
     """
@@ -93,6 +102,10 @@ def doctor(
         settings, is_simulated = node_parameters(params, flags, set_ or [])
         if report:
             findings.check_place(report)
+        if images:
+            from zgs_ros.tools.doctor.similarity import examine_images, list_files
+
+            files = list_files(images)
 
         def examine() -> Iterator[Finding]:
             yield from examine_machine(settings)
@@ -104,6 +117,8 @@ def doctor(
                 )
             if models:
                 yield from examine_models(settings)
+            if images:
+                yield from examine_images(settings, files)
 
         found = show(examine(), Console(stderr=as_json))
         if as_json:
