@@ -13,7 +13,6 @@ from typing import NoReturn
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.utilities import remove_ros_args
 
 from zgs_ros.config import SettingsError
 from zgs_ros.ros.convert import RCLError
@@ -38,8 +37,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     try:
         signal.signal(signal.SIGINT, _interrupt)  # which rclpy calls in turn
-        own = remove_ros_args(["zgs_node", *args])[1:]
-        autostart = read_arguments(own).autostart
+        autostart = read_arguments(own_arguments(args)).autostart
         rclpy.init(args=["zgs_node", *args])
     except SystemExit as end:  # of argparse, which has said why
         return int(end.code or 0)
@@ -87,6 +85,22 @@ def main(args: list[str] | None = None) -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise Interruption
+
+
+def own_arguments(arguments: list[str]) -> list[str]:
+    """What is not between ``--ros-args`` and ``--``.
+
+    rclpy would also take rules of ROS 1 (``profile:=mini``) outside of them, as remappings.
+    """
+    own, is_ros = [], False
+    for argument in arguments:
+        if argument == "--ros-args":
+            is_ros = True
+        elif is_ros and argument == "--":
+            is_ros = False
+        elif not is_ros:
+            own.append(argument)
+    return own
 
 
 def read_arguments(arguments: list[str]) -> argparse.Namespace:
