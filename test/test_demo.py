@@ -14,9 +14,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from dds_support import DOMAIN
 from PIL import Image as Pillow
 
 import zgs_ros
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import DdsNode
+from zgs_ros.tools.demo import is_in_use
 from zgs_ros.tools.processes import dies_with_parent
 
 Eventually = Callable[..., None]
@@ -172,3 +176,8 @@ def test_the_demo_shows_the_product_at_work(tmp_path: Path) -> None:
     log = (tmp_path / "node.log").read_text()
     assert "the mini models only know the synthetic world" in log
     assert "stopped: " in log
+
+
+def test_a_domain_that_somebody_uses_is_told(eventually: Eventually) -> None:
+    with DdsNode("somebody", network=Network(DOMAIN, loopback_only=True)):
+        eventually(lambda: is_in_use(DOMAIN), "it is in use")

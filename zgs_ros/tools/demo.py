@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,9 @@ from zgs_ros.tools.watch import NoResult
 
 DOMAINS = range(1, 100)
 """Domains whose ports lie below those that Linux gives out to others."""
+
+PARTICIPANTS = 8
+"""Participants of a domain whose ports are looked at."""
 
 RESULT_TIMEOUT = 120.0
 """Seconds without a result, from when the node is up, after which the demo has failed."""
@@ -60,7 +64,7 @@ def run(options: DemoOptions) -> None:
         NoResult: If the viewer got no result in time, or a process ended before.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    domain = ["--local", "--domain", str(random.choice(DOMAINS))]
+    domain = ["--local", "--domain", str(_free_domain())]
     camera = ["camera", *domain, "--rate", f"{CAMERA_RATE:g}", "--seed", str(options.seed)]
     node = ["run", *domain, "--profile", options.profile]
     watch = ["watch", *domain, "--out", str(options.out), "--frames", str(options.frames)]
@@ -85,6 +89,23 @@ def run(options: DemoOptions) -> None:
                 f"the viewer got no result (code {viewer.returncode}); {_tail(logs['node'])}"
             )
     logger.info("done: look at %s", options.out)
+
+
+def _free_domain() -> int:
+    """A domain that nobody on this machine seems to use, so that the demo shows its own camera."""
+    domains = random.sample(DOMAINS, len(DOMAINS))
+    return next((domain for domain in domains if not is_in_use(domain)), domains[0])
+
+
+def is_in_use(domain: int) -> bool:
+    """Whether participants of a DDS domain hold one of the first ports that they take there."""
+    for participant in range(PARTICIPANTS):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+            try:
+                trial.bind(("", 7410 + 250 * domain + 2 * participant))
+            except OSError:
+                return True
+    return False
 
 
 @contextmanager
