@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+from zgs_ros.streaming.port import LEASE_SECONDS
 from zgs_ros.texts import quoted
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
@@ -22,10 +23,6 @@ MAX_DOMAIN = 232
 
 SOCKET_BUFFER = 8 * 1024 * 1024
 """Receive buffer [bytes] that is asked for: an image arrives as one burst of packets."""
-
-LEASE_SECONDS = 20
-"""For which others keep a process in mind that they hear nothing of, as Fast DDS does. With Cyclone
-DDS's 10 s one that stood still for longer was found again only up to half a minute after it went on."""
 
 PARTICIPANTS = 32
 """Participants (about one per process) that find each other on one machine without multicast."""

@@ -19,8 +19,15 @@ from zgs_ros.ros.convert import RCLError
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.node import ZgsNode
 from zgs_ros.streaming.ending import END_SECONDS, end_within
+from zgs_ros.streaming.port import LEASE_SECONDS
 
 logger = logging.getLogger(__name__)
+
+CYCLONE_CONFIG = (
+    f"<CycloneDDS><Domain><Discovery><LeaseDuration>{LEASE_SECONDS}s</LeaseDuration></Discovery>"
+    "</Domain></CycloneDDS>"
+)
+"""For Cyclone DDS where the user has none: after a stall the node keeps its place on the network."""
 
 
 class Interruption(KeyboardInterrupt):
@@ -38,6 +45,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         signal.signal(signal.SIGINT, _interrupt)  # which rclpy calls in turn
         autostart = read_arguments(own_arguments(args)).autostart
+        os.environ.setdefault("CYCLONEDDS_URI", CYCLONE_CONFIG)
         rclpy.init(args=["zgs_node", *args])
     except SystemExit as end:  # of argparse, which has said why
         return int(end.code or 0)
