@@ -32,7 +32,7 @@ def filled(folder: Path, *names: str) -> Path:
     started = journal(folder)
     for value, name in enumerate(names):
         started.add(Entry(name=name, value=value))
-    return folder / "records.jsonl"
+    return folder / "scores.jsonl"
 
 
 NAMES = ("a", "café", "b\u2028c", "d\u0085e", "f\x0cg\x1ch", 'quo"te\n')
@@ -135,7 +135,7 @@ def test_what_belongs_to_another_run_is_refused_and_can_be_begun_anew(tmp_path: 
         ("run.json", b"[" * 100_000),
         ("run.json", b"1" * 5000),
         ("run.json", b'{"distance": 42.2, "shoes": "worn"}'),
-        ("records.jsonl", b"Bach, Brandenburg Concertos\n"),
+        ("scores.jsonl", b"Bach, Brandenburg Concertos\n"),
     ],
 )
 def test_files_of_others_are_refused_and_stay(
