@@ -145,6 +145,15 @@ def test_a_source_that_is_silent_is_waited_for_once() -> None:
     assert 0.3 <= time.monotonic() - began < 3.0, "and not for each image"
 
 
+def test_a_camera_info_that_nobody_publishes_is_waited_for_once() -> None:
+    feed = DepthFeed(slop=0.05, patience=0.3)
+    began = time.monotonic()
+    for number in range(20):
+        feed.offer(depth(float(number)))
+        assert feed.expect(header(float(number))).wait() is Missing.CAMERA_INFO
+    assert 0.3 <= time.monotonic() - began < 3.0, "and not for each image, though depth goes on"
+
+
 def test_a_bag_that_begins_again_is_not_paired_with_what_was_before() -> None:
     feed = DepthFeed(slop=0.05, patience=60.0)
     feed.offer_info(INFO)

@@ -140,7 +140,8 @@ class DepthFeed:
         self._make_recent = recent
         self._recent = recent()
         self._changed = threading.Condition()
-        self._ends: float | None = None  # when a source that has been silent until then is dead
+        # When a source that has been silent until then is dead: of depth, and of camera_info.
+        self._ends = self._info_ends = 0.0
         self._latest_image: int | None = None
         self._tickets: weakref.WeakSet[DepthTicket] = weakref.WeakSet()
 
@@ -152,7 +153,7 @@ class DepthFeed:
                 if ticket.stamp_ns < self._latest_image - RESTART_NS:  # a bag began again
                     self._forget(ticket.stamp_ns + RESTART_NS)
             else:
-                self._ends = time.monotonic() + self.patience
+                self._ends = self._info_ends = time.monotonic() + self.patience
             self._latest_image = ticket.stamp_ns
             for other in self._tickets:
                 other.overtake()
@@ -186,7 +187,8 @@ class DepthFeed:
         """
         with self._changed:
             while ticket.missing is not None:
-                left = ticket.left(self._ends or 0.0, time.monotonic())
+                ends = self._ends if ticket.message is None else self._info_ends
+                left = ticket.left(ends, time.monotonic())
                 if left <= 0:
                     return
                 self._changed.wait(left)
