@@ -98,7 +98,7 @@ EXTRA = [
 @pytest.mark.parametrize(("values", "extra"), EXTRA)
 def test_they_are_offered_where_they_are_wanted(values: dict[str, Any], extra: list[str]) -> None:
     settings = make_settings(NodeSettings, values)
-    offered = [output_topic("", row) for row in OUTPUTS if row.exists(settings)]
+    offered = [output_topic("", row.topic) for row in OUTPUTS if row.exists(settings)]
     assert [topic for topic in offered if "detections" in topic] == extra
 
 

@@ -245,7 +245,7 @@ def test_each_camera_has_its_own_topics_and_listeners() -> None:
 @pytest.mark.parametrize(("camera", "prefix"), [("", "~/"), ("left", "~/left/")])
 def test_topics_are_named_after_their_camera(camera: str, prefix: str) -> None:
     names = ["segments", "label_image", "overlay", "overlay/compressed", "markers"]
-    made = [output_topic(camera, row) for row in OUTPUTS if row.exists(NODE_SETTINGS)]
+    made = [output_topic(camera, row.topic) for row in OUTPUTS if row.exists(NODE_SETTINGS)]
     assert made == [f"{prefix}{name}" for name in names]
 
 

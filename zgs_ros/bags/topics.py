@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zgs_ros.bags.bag import BagError, Topic
+from zgs_ros.streaming.outputs import output_topic
 from zgs_ros.streaming.topics import InputTopics, input_topics
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -28,7 +29,7 @@ class LabelledCamera:
 
     def output(self, topic: str) -> str:
         """Full name of a result's topic, as the node has it: ``/zgs/segments``."""
-        return "/" + "/".join(filter(None, (NODE, self.name, topic)))
+        return output_topic(self.name, topic).replace("~", f"/{NODE}")
 
 
 def choose_cameras(

@@ -68,7 +68,7 @@ def camera_endpoints(camera: str, settings: NodeSettings) -> Iterator[Endpoint]:
             yield Endpoint(topic, source.type_name(settings), "in", source.meaning)
     for row in OUTPUTS:
         if row.exists(settings):
-            topic = output_topic(camera, row)
+            topic = output_topic(camera, row.topic)
             yield Endpoint(topic, row.type_name, "out", row.meaning, row.qos)
 
 

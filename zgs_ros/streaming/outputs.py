@@ -246,7 +246,9 @@ def open_outputs(port: Port, settings: NodeSettings) -> Outputs:
     """The outputs of a node, for all of its cameras."""
     cameras = {
         camera: {
-            row.topic: port.create_publisher(output_topic(camera, row), row.type_name, row.qos)
+            row.topic: port.create_publisher(
+                output_topic(camera, row.topic), row.type_name, row.qos
+            )
             for row in OUTPUTS
             if row.exists(settings)
         }
@@ -255,6 +257,6 @@ def open_outputs(port: Port, settings: NodeSettings) -> Outputs:
     return Outputs(port.factory, cameras, settings)
 
 
-def output_topic(camera: str, row: Output) -> str:
+def output_topic(camera: str, topic: str) -> str:
     """Topic of a camera's output: ``~/segments``, or ``~/front/segments``."""
-    return "/".join(filter(None, ("~", camera, row.topic)))
+    return "/".join(filter(None, ("~", camera, topic)))
