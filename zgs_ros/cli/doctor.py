@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zgs_ros.cli.options import NETWORK, Domain, Local, command, network_of, node_parameters
-from zgs_ros.profiles import PROFILE_NAMES
+from zgs_ros.cli.options import (
+    NETWORK,
+    Domain,
+    Local,
+    Params,
+    Profile,
+    Sets,
+    command,
+    network_of,
+    node_parameters,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,17 +29,9 @@ STYLES = {"ok": "green", "warning": "yellow", "error": "bold red"}
 
 
 def doctor(
-    profile: Annotated[
-        str | None, typer.Option(help=f"Named set of models and settings: {PROFILE_NAMES}.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as device=cpu."),
-    ] = None,
-    params: Annotated[
-        Path | None,
-        typer.Option(help="ROS 2 parameters file, for example config/segment.yaml."),
-    ] = None,
+    profile: Profile = None,
+    set_: Sets = None,
+    params: Params = None,
     models: Annotated[
         bool, typer.Option("--models/--no-models", help="Load the models and look at them.")
     ] = True,

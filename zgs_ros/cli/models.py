@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zgs_ros.cli.options import command, node_settings
+from zgs_ros.cli.options import Sets, command, node_settings
 from zgs_ros.profiles import PROFILE_NAMES
 
 app = typer.Typer(help="Weights of the profiles' models.", no_args_is_help=True)
@@ -37,12 +37,7 @@ def list_models() -> None:
 @app.command("pull")
 def pull_models(
     profile: Annotated[str, typer.Option(help=PROFILE_NAMES)] = "balanced",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="A setting, KEY=VALUE, such as clip.model=ViT-B-32. May repeat."
-        ),
-    ] = None,
+    set_: Sets = None,
     newest: Annotated[
         bool,
         typer.Option(
