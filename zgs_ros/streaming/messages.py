@@ -69,6 +69,7 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
         "zgs_ros/msg/Segment",
         id=seen.id,
         track_id=seen.track_id,
+        class_id=seen.class_id,
         label=seen.label,
         score=float(seen.score),
         alternatives=[
@@ -172,6 +173,7 @@ def parse_segment(message: Any) -> Segment:
         embedding=np.asarray(message.embedding, np.float32),
         track_id=message.track_id,
         placement=placement if message.position_valid else None,
+        class_id=message.class_id,
     )
 
 
