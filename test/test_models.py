@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -13,6 +14,8 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from timm.layers import trunc_normal_
+from torch import nn
 from torch.nn import functional
 from typer.testing import CliRunner
 
@@ -29,6 +32,7 @@ from zgs_ros.models.loading import (
     resolve_device,
     resolve_precision,
 )
+from zgs_ros.models.uninitialised import Uninitialised
 
 CPU = torch.device("cpu")
 
@@ -52,6 +56,34 @@ def test_dino_weights_from_a_file(tmp_path: Path) -> None:
         dino.model.blocks[3].attn.qkv.weight, model.blocks[3].attn.qkv.weight
     )
     assert tuple(dino(torch.rand(1, 3, 64, 64)).shape) == (1, 8, 8, 384)
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+        nn.init.normal_,
+        nn.init.trunc_normal_,
+        nn.init.uniform_,
+        nn.init.xavier_normal_,
+        nn.init.xavier_uniform_,
+        trunc_normal_,
+        torch.Tensor.normal_,
+        torch.Tensor.uniform_,
+    ],
+)
+def test_no_random_numbers_are_drawn_for_weights_that_a_file_replaces(fill: Any) -> None:
+    weight = torch.zeros(4, 4)
+    before = torch.get_rng_state()
+    with Uninitialised():
+        fill(weight)
+        norm = nn.LayerNorm(4)
+    assert not weight.any()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (norm.weight == 1).all(), "what is not random is made as ever"
+    fill(weight)
+    assert weight.any()
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +112,7 @@ def test_clip_weights_from_a_file_are_what_they_are_said_to_be(
     clip = load_clip(settings, CPU, torch.float32)
     assert clip.name == "ViT-B-32/mine"
     assert type(clip._tower.blocks[0].mlp.gelu).__name__ == activation
-    weights = load_file(clip_file)
-    torch.testing.assert_close(clip._model.visual.proj, weights["visual.proj"])
+    torch.testing.assert_close(dict(clip.model.state_dict()), load_file(clip_file))
     assert clip.logit_scale == pytest.approx(1 / 0.07)
 
 
