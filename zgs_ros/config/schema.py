@@ -375,6 +375,11 @@ class NodeSettings(SegmenterSettings):
         description="Whether results are published as vision_msgs too: detections, and with depth "
         "detections_3d.",
     )
+    publish_features: bool = Field(
+        False,
+        description="Whether masks with embeddings are published for semantic_inference and Hydra: "
+        "feature_image, and the service embed for texts.",
+    )
     overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE
     )
