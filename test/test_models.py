@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from zgs_ros.cli import app
 from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, make_settings
-from zgs_ros.models import loading
+from zgs_ros.models import loading, precision
 from zgs_ros.models.kinds import find_clip
 from zgs_ros.models.loading import (
     ModelError,
@@ -30,7 +30,6 @@ from zgs_ros.models.loading import (
     load_dino,
     pull,
     resolve_device,
-    resolve_precision,
 )
 from zgs_ros.models.uninitialised import Uninitialised
 
@@ -301,10 +300,47 @@ def test_a_device_that_is_not_there() -> None:
     assert resolve_device("auto") == CPU
 
 
-def test_precision_follows_the_device() -> None:
-    assert resolve_precision("auto", CPU) is torch.float32
-    assert resolve_precision("auto", torch.device("cuda")) is torch.float16
-    assert resolve_precision("bfloat16", CPU) is torch.bfloat16
+@pytest.mark.parametrize(
+    ("given", "device", "native", "expected"),
+    [
+        ({}, "cpu", True, torch.bfloat16),
+        ({}, "cpu", False, torch.float32),
+        ({"reference": True}, "cpu", True, torch.float32),
+        ({"profile": "paper"}, "cpu", True, torch.float32),
+        ({}, "cuda", False, torch.float16),
+        ({"precision": "float32"}, "cpu", True, torch.float32),
+        ({"precision": "bfloat16"}, "cpu", False, torch.bfloat16),
+    ],
+)
+def test_precision_follows_what_the_processor_multiplies(
+    given: dict[str, Any],
+    device: str,
+    native: bool,
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: native)
+    settings = make_settings(SegmenterSettings, given)
+    assert precision.resolve_precision(settings, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize(
+    ("cpu_info", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", True),
+        ("Features\t: fp asimd i8mm bf16", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("model name\t: avx512_bf16", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_told_by_the_processors_flags(
+    cpu_info: str | None, expected: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if cpu_info is not None:
+        file.write_text(f"processor\t: 0\n{cpu_info}\n")
+    assert precision.flags_have_bfloat16(file) is expected
 
 
 def test_damaged_bundled_models_are_refused(

@@ -303,7 +303,8 @@ class SegmenterSettings(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+        description="Arithmetic of the models; auto is float16 on a GPU; on a CPU bfloat16 where it "
+        "multiplies that natively, else float32, as for reference.",
     )
     reference: bool = Field(
         False,

@@ -94,13 +94,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The arithmetic that a precision stands for; ``auto`` is float16 on a GPU and float32 on a CPU."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
 def load_dino(
     settings: DinoSettings, device: torch.device, precision: torch.dtype, profile: str = ""
 ) -> DinoFeatures:
