@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import ros_support
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nodes of the tests keep their classes where nobody misses them."""
+    os.environ["ROS_HOME"] = str(tmp_path_factory.mktemp("ros_home"))
 
 
 @pytest.fixture(scope="session")
