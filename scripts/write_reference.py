@@ -45,8 +45,18 @@ INTERFACES = (
     "msg/Label.msg",
     "msg/Query.msg",
     "msg/QueryResult.msg",
+    "msg/ClassGroup.msg",
+    "msg/Classes.msg",
+    "msg/ClassesResult.msg",
+    "msg/Watch.msg",
+    "msg/Watches.msg",
+    "msg/WatchesResult.msg",
+    "msg/Alert.msg",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
+    "srv/SegmentMask.srv",
+    "srv/SetClasses.srv",
+    "srv/SetWatches.srv",
 )
 
 

@@ -249,6 +249,21 @@ class DepthSettings(_Section):
     )
 
 
+class ClassesSettings(_Section):
+    """Numbers for labels."""
+
+    file: str = Field(
+        "auto",
+        description="YAML file of the classes that you fix and of the numbers that labels were given: auto is "
+        "$ROS_HOME/zgs_ros/classes.yaml (ROS_HOME is ~/.ros where not set), '' keeps them in memory only.",
+    )
+    open: bool = Field(
+        True,
+        description="Whether labels that are of none of the fixed classes have classes of their own; else they "
+        "have none, class_id 0.",
+    )
+
+
 class DiagnosticsSettings(_Section):
     """From when on the node reports trouble."""
 
@@ -341,6 +356,7 @@ class NodeSettings(SegmenterSettings):
     )
     tracking: TrackingSettings = TrackingSettings()
     depth: DepthSettings = DepthSettings()
+    classes: ClassesSettings = ClassesSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",

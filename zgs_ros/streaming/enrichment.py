@@ -1,4 +1,4 @@
-"""What a result gets beyond its picture: track ids, steady labels and places in space, per camera."""
+"""What a result gets beyond its picture: steady labels, ids of tracks and classes, places in space."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from zgs_ros.classes.classifier import Classifier
 from zgs_ros.config import NodeSettings
 from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Segmentation
@@ -32,10 +33,14 @@ class Enrichment:
     Args:
         settings: Of the node; replace `settings` to change them while running.
         clock: For images without a stamp.
+        classifier: Finds classes; None for none.
     """
 
-    def __init__(self, settings: NodeSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: NodeSettings, clock: Clock, classifier: Classifier | None = None
+    ) -> None:
         self.settings = settings
+        self._classifier = classifier
         self._clock = clock
         self._trackers: dict[str, Tracker] = {}
         self._cameras: dict[str, tuple[Any, CameraModel]] = {}
@@ -46,10 +51,15 @@ class Enrichment:
 
     def __call__(self, result: Result) -> Result:
         """The result with all that is known beyond its picture."""
+        classifier = self._classifier
+        if classifier:
+            result = _timed(result, "classes", lambda r: classifier.name_segments(r.segmentation))
         if self.settings.tracking.enabled:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
+        if classifier:
+            result = _timed(result, "classes", lambda r: classifier.classify(r.segmentation))
         return _timed(result, "localization", self._locate) if result.depth else result
 
     def problems(self) -> list[str]:
@@ -117,5 +127,6 @@ def _timed(result: Result, stage: str, step: Callable[[Result], Segmentation]) -
     """A result whose segmentation went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    times = {**done.stage_times, stage: time.perf_counter() - began}
+    seconds = done.stage_times.get(stage, 0.0) + time.perf_counter() - began
+    times = {**done.stage_times, stage: seconds}
     return replace(result, segmentation=replace(done, stage_times=times))
