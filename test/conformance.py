@@ -194,13 +194,13 @@ class MemoryWorld(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bus, factory = Bus(), MessageTypes()
-        self.port = BusPort(self._bus, "observer", factory=factory)
+        self.bus, factory = Bus(), MessageTypes()
+        self.port = BusPort(self.bus, "observer", factory=factory)
 
     def start(self, **settings: Any) -> None:
         given = made(settings)
         options = PeerOptions(Network())
-        port = BusPort(self._bus, "zgs", factory=self.types, remappings=options.names(given))
+        port = BusPort(self.bus, "zgs", factory=self.types, remappings=options.names(given))
         self.node = SegmentationNode(port, given, lambda _: HalvesSegmenter())
         self._open.callback(self.node.close)
         self.node.configure()

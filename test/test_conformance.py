@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import ros_support
-from conformance import DdsWorld, MemoryWorld, RosWorld, World, made
+from conformance import World, made
 
 from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
 from zgs_ros.streaming.interface import DIAGNOSTICS, endpoints
 from zgs_ros.streaming.port import QosProfile
 
-ADAPTERS = [
-    "memory",
-    "dds",
-    *(pytest.param(rmw, marks=pytest.mark.ros) for rmw in ros_support.RMWS),
-]
 SEGMENTS = "zgs_ros/msg/SegmentArray"
 FAST: dict[str, Any] = {"max_rate": 1000.0}
 
@@ -30,23 +23,6 @@ VALUES = {
     *(f"stage {stage} [ms]" for stage in ("decode", "dino", "tracking", "publish")),
 }
 """What diagnostics say of a stream at work."""
-
-
-@pytest.fixture(params=ADAPTERS)
-def world(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[World]:
-    if request.param == "memory":
-        with MemoryWorld() as made_world:
-            yield made_world
-    elif request.param == "dds":
-        with DdsWorld() as made_world:
-            yield made_world
-    else:
-        workspace = request.getfixturevalue("ros_workspace")
-        ros = ros_support.Ros(workspace, request.param, tmp_path)
-        if not ros.has_middleware:
-            pytest.skip(f"{request.param} is not installed")
-        with ros, RosWorld(ros) as made_world:
-            yield made_world
 
 
 CASES: list[dict[str, Any]] = [

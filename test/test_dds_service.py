@@ -27,22 +27,29 @@ TYPES = TypeSupport("jazzy")
 class Client:
     """Asks as rmw_cyclonedds_cpp does."""
 
-    def __init__(self, node: DdsNode, name: str) -> None:
+    def __init__(self, node: DdsNode, name: str, type_name: str = QUERY) -> None:
         self._types = node.types
+        self._type_name = type_name
         qos = raw.endpoint_qos(SERVICE, "", service_id())
-        request = node._topic(f"rq{name}Request", f"{QUERY}_Request")
-        reply = node._topic(f"rr{name}Reply", f"{QUERY}_Response")
+        request = node._topic(f"rq{name}Request", f"{type_name}_Request")
+        reply = node._topic(f"rr{name}Reply", f"{type_name}_Response")
         self.writer = DataWriter(node._participant, request, qos=qos)
         self._reader = DataReader(node._participant, reply, qos=qos)
 
-    def ask(self, number: int, text: str) -> None:
-        request = self._types.create_partly(f"{QUERY}_Request", text=text)
+    def is_connected(self) -> bool:
+        """Whether the service is seen, and what it answers can be heard."""
+        return bool(
+            self.writer.get_matched_subscriptions() and self._reader.get_matched_publications()
+        )
+
+    def ask(self, number: int, **fields: Any) -> None:
+        request = self._types.create_partly(f"{self._type_name}_Request", **fields)
         cdr = bytes(self._types.serialize(request))
         raw.write(self.writer, memoryview(cdr[:4] + identity(number) + cdr[4:]))
 
     def answers(self) -> list[tuple[bytes, Any]]:
         found = [split_request(cdr) for cdr in raw.take(self._reader, 20)]
-        kind = f"{QUERY}_Response"
+        kind = f"{self._type_name}_Response"
         return [(who, self._types.deserialize(body, kind)) for who, body in found]
 
 
@@ -65,7 +72,7 @@ def test_requests_are_answered_with_their_identity(eventually: Eventually) -> No
         eventually(client.writer.get_matched_subscriptions, "the service is seen")
         eventually(service._writer.get_matched_subscriptions, "the client is seen")
         for number, text in enumerate(["mug", "bad", "chair"]):
-            client.ask(number, text)
+            client.ask(number, text=text)
         eventually(lambda: len(waiting) == 2, "the good requests")
         for request, reply in reversed(waiting):
             reply({"message": request.text})

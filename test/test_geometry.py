@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from zgs_ros.geometry import PinholeCamera, locate
+from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Placement, Roi, Segment, Segmentation
 
 HEIGHT, WIDTH = 48, 64
 MATRIX = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
-CAMERA = PinholeCamera(MATRIX, (HEIGHT, WIDTH))
+CAMERA = CameraModel(MATRIX, (HEIGHT, WIDTH))
 NAN, INF = np.float32(np.nan), np.float32(np.inf)
 
 Depth = NDArray[np.float32]
@@ -43,7 +43,7 @@ def board_depth(seen: Segmentation, near: float = 2.0, far: float = 5.0) -> Dept
     return np.where(seen.label_map == 2, near, far).astype(np.float32)
 
 
-def placed(seen: Segmentation, depth: Depth, camera: PinholeCamera = CAMERA) -> Placement | None:
+def placed(seen: Segmentation, depth: Depth, camera: CameraModel = CAMERA) -> Placement | None:
     return locate(seen, depth, camera).segments[1].placement
 
 
@@ -189,7 +189,7 @@ def test_a_camera_that_is_not_calibrated_is_refused(
     matrix: NDArray[np.float64], size: tuple[int, int], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        PinholeCamera(matrix, size)
+        CameraModel(matrix, size)
 
 
 @pytest.mark.parametrize(
@@ -203,19 +203,19 @@ def test_a_camera_that_is_not_calibrated_is_refused(
 )
 def test_distortion_that_no_lens_has_is_refused(distortion: tuple[float, ...], text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
-        PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
+        CameraModel(MATRIX, (HEIGHT, WIDTH), distortion)
 
 
 @pytest.mark.parametrize("count", [0, 2, 5, 7])
 def test_distortion_of_zeros_is_none_whatever_its_length(count: int) -> None:
-    camera = PinholeCamera(MATRIX, (HEIGHT, WIDTH), (0.0,) * count)
-    assert np.array_equal(camera.rays, PinholeCamera(MATRIX, (HEIGHT, WIDTH)).rays)
+    camera = CameraModel(MATRIX, (HEIGHT, WIDTH), (0.0,) * count)
+    assert np.array_equal(camera.rays, CameraModel(MATRIX, (HEIGHT, WIDTH)).rays)
 
 
 @pytest.mark.parametrize("distortion", [(), (-0.3, 0.1, 0.001, -0.002, 0.0)])
 def test_rays_of_a_large_image_are_those_of_its_parts(distortion: tuple[float, ...]) -> None:
-    camera = PinholeCamera(MATRIX, (1500, 1600), distortion)  # more than are computed together
-    corner = PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
+    camera = CameraModel(MATRIX, (1500, 1600), distortion)  # more than are computed together
+    corner = CameraModel(MATRIX, (HEIGHT, WIDTH), distortion)
     assert np.allclose(camera.rays[:HEIGHT, :WIDTH], corner.rays)
     assert np.isfinite(camera.rays).all()
     if not distortion:
@@ -224,7 +224,7 @@ def test_rays_of_a_large_image_are_those_of_its_parts(distortion: tuple[float, .
 
 
 def test_a_lens_that_distorts_is_straightened() -> None:
-    camera = PinholeCamera(MATRIX, (HEIGHT, WIDTH), (-0.3, 0.1, 0.001, -0.002, 0.0))
+    camera = CameraModel(MATRIX, (HEIGHT, WIDTH), (-0.3, 0.1, 0.001, -0.002, 0.0))
     x, y = camera.rays[5, 60]
     point = np.array([[[float(x), float(y), 1.0]]])
     pixel, _ = cv2.projectPoints(
@@ -243,7 +243,7 @@ def test_things_of_the_synthetic_world_are_found_where_they_are(spoiled: bool) -
     errors: list[float] = []
     for seed in (1, 2, 3):
         frame = SyntheticCamera(seed, height=96, width=128).frame(5)
-        camera = PinholeCamera(frame.intrinsics, (96, 128))
+        camera = CameraModel(frame.intrinsics, (96, 128))
         depth = frame.depth.copy()
         if spoiled:
             depth *= 1 + 0.01 * random.standard_normal(depth.shape).astype(np.float32)

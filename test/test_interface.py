@@ -44,6 +44,7 @@ CASES: tuple[dict[str, Any], ...] = (
     {"depth.enabled": True},
     {"publish_detections": True, "image_transport": "compressed"},
     {"cameras": ["front", "left"], "depth.enabled": True, "publish_detections": True},
+    {"publish_features": True},
 )
 
 
@@ -108,7 +109,7 @@ def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
 
 RESERVED = {
     *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
-    *("query", "segment_image"),
+    *("query", "segment_image", "feature_image", "embed"),
 }
 
 

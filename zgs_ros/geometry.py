@@ -44,7 +44,7 @@ EXTENT = (1.0, 99.0)
 
 
 @dataclass(frozen=True, eq=False)
-class PinholeCamera:
+class CameraModel:
     """How a camera projects.
 
     Attributes:
@@ -92,7 +92,7 @@ class PinholeCamera:
                 f"{MAX_DISTORTION:g}, got {max(self.distortion, key=abs):g}: calibrate the camera"
             )
 
-    def scaled(self, size: tuple[int, int]) -> PinholeCamera:
+    def scaled(self, size: tuple[int, int]) -> CameraModel:
         """The same camera with images of another (height, width)."""
         if size == self.size:
             return self
@@ -101,7 +101,7 @@ class PinholeCamera:
         to_edges = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
         scale = np.diag([across, down, 1.0])
         matrix = np.linalg.inv(to_edges) @ scale @ to_edges @ self.matrix
-        return PinholeCamera(matrix, size, self.distortion)
+        return CameraModel(matrix, size, self.distortion)
 
     @cached_property
     def rays(self) -> NDArray[np.float32]:
@@ -127,7 +127,7 @@ class PinholeCamera:
 
 
 def locate(
-    segmentation: Segmentation, depth: NDArray[np.float32], camera: PinholeCamera
+    segmentation: Segmentation, depth: NDArray[np.float32], camera: CameraModel
 ) -> Segmentation:
     """Gives each segment its placement; those without enough valid depth have none.
 

@@ -29,7 +29,8 @@ from zgs_ros.merging import (
     merge_siblings,
     merge_together,
 )
-from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
@@ -308,7 +309,7 @@ def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Se
             "the mini models only know the synthetic world; choose another profile for real images"
         )
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings, device)
     dino = load_dino(settings.dino, device, precision, settings.profile)
     clip = load_clip(settings.clip, device, precision, settings.profile)
     return Segmenter(settings, dino, clip, load_labeler(settings, clip, device, begin_early))

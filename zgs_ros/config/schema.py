@@ -303,7 +303,8 @@ class SegmenterSettings(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+        description="Arithmetic of the models; auto is float16 on a GPU; on a CPU bfloat16 where it "
+        "multiplies that natively, else float32, as for reference.",
     )
     reference: bool = Field(
         False,
@@ -374,6 +375,11 @@ class NodeSettings(SegmenterSettings):
         False,
         description="Whether results are published as vision_msgs too: detections, and with depth "
         "detections_3d.",
+    )
+    publish_features: bool = Field(
+        False,
+        description="Whether masks with embeddings are published for semantic_inference and Hydra: "
+        "feature_image, and the service embed for texts.",
     )
     overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE

@@ -40,6 +40,10 @@ class RclpyMessages:
         """Value of a ``float32[]`` field."""
         return _array("f", values)
 
+    def ints(self, values: NDArray[np.int32]) -> array.array[int]:
+        """Value of an ``int32[]`` field."""
+        return _array("i", values)
+
     def octet(self, value: int) -> bytes:
         """Value of a ``byte`` field."""
         return bytes([value])

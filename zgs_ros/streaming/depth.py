@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.geometry import PinholeCamera
+from zgs_ros.geometry import CameraModel
 from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.streaming.images import BadImage, Layout, read_rows
 from zgs_ros.texts import quoted
@@ -58,7 +58,7 @@ def decode_depth(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.float
     return np.asarray(values * np.float32(0.001), np.float32)
 
 
-def read_camera(info: Any) -> PinholeCamera:
+def read_camera(info: Any) -> CameraModel:
     """The camera that a sensor_msgs/CameraInfo describes.
 
     Raises:
@@ -72,6 +72,6 @@ def read_camera(info: Any) -> PinholeCamera:
         )
     matrix = np.array(info.k, np.float64).reshape(3, 3)
     try:
-        return PinholeCamera(matrix, (int(info.height), int(info.width)), distortion)
+        return CameraModel(matrix, (int(info.height), int(info.width)), distortion)
     except ValueError as error:
         raise BadDepth(f"camera_info: {error}") from None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from zgs_ros.config import NodeSettings
-from zgs_ros.geometry import PinholeCamera, locate
+from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
 from zgs_ros.streaming.depth import decode_depth, read_camera
@@ -38,7 +38,7 @@ class Enrichment:
         self.settings = settings
         self._clock = clock
         self._trackers: dict[str, Tracker] = {}
-        self._cameras: dict[str, tuple[Any, PinholeCamera]] = {}
+        self._cameras: dict[str, tuple[Any, CameraModel]] = {}
         self._log = ThrottledLog(logger)
         self._lock = threading.Lock()
         self._depths: Counter[str] = Counter()
@@ -100,7 +100,7 @@ class Enrichment:
         self._count(result.camera, USED, "")
         return placed
 
-    def _camera(self, name: str, info: Any) -> PinholeCamera:
+    def _camera(self, name: str, info: Any) -> CameraModel:
         """The camera of a camera_info, kept while nothing in it changes: its rays take a while."""
         key = (tuple(info.k), tuple(info.d), info.distortion_model, info.height, info.width)
         if name not in self._cameras or self._cameras[name][0] != key:

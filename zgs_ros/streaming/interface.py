@@ -72,16 +72,20 @@ def camera_endpoints(camera: str, settings: NodeSettings) -> Iterator[Endpoint]:
             yield Endpoint(topic, row.type_name, "out", row.meaning, row.qos)
 
 
-def node_endpoints() -> list[Endpoint]:
+def node_endpoints(settings: NodeSettings) -> list[Endpoint]:
     """What a node has once."""
-    services = [Endpoint(f"~/{s.name}", s.type_name, "service", s.meaning) for s in SERVICES]
+    services = [
+        Endpoint(f"~/{service.name}", service.type_name, "service", service.meaning)
+        for service in SERVICES
+        if service.exists is None or service.exists(settings)
+    ]
     return [*NODE_TOPICS, *services]
 
 
 def endpoints(settings: NodeSettings) -> list[Endpoint]:
     """All topics and services of a node with these settings."""
     cameras = [end for name in settings.cameras for end in camera_endpoints(name, settings)]
-    return [*cameras, *node_endpoints()]
+    return [*cameras, *node_endpoints(settings)]
 
 
 def reserved_names() -> set[str]:

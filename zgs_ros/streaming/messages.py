@@ -28,6 +28,10 @@ class MessageFactory(Protocol):
         """A contiguous float32 array as this implementation's value of a ``float32[]`` field."""
         ...
 
+    def ints(self, values: NDArray[np.int32]) -> Any:
+        """A contiguous int32 array as this implementation's value of an ``int32[]`` field."""
+        ...
+
     def octet(self, value: int) -> Any:
         """A number as this implementation's value of a ``byte`` field."""
         ...
@@ -69,6 +73,7 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
         "zgs_ros/msg/Segment",
         id=seen.id,
         track_id=seen.track_id,
+        class_id=seen.class_id,
         label=seen.label,
         score=float(seen.score),
         alternatives=[
@@ -95,17 +100,17 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
 
 def label_image(factory: MessageFactory, header: Any, segmentation: Segmentation) -> Any:
     """A mono16 sensor_msgs/Image: 0 = none, otherwise the segment's id."""
-    return _image(factory, header, "mono16", segmentation.label_map)
+    return encoded_image(factory, header, "mono16", segmentation.label_map)
 
 
 def rgb_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8]) -> Any:
     """An rgb8 sensor_msgs/Image of a uint8 RGB array (height, width, 3)."""
-    return _image(factory, header, "rgb8", image)
+    return encoded_image(factory, header, "rgb8", image)
 
 
 def depth_image(factory: MessageFactory, header: Any, depth: NDArray[np.float32]) -> Any:
     """A 32FC1 sensor_msgs/Image of a float32 array (height, width) in metres."""
-    return _image(factory, header, "32FC1", depth)
+    return encoded_image(factory, header, "32FC1", depth)
 
 
 def jpeg_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8], quality: int) -> Any:
@@ -172,10 +177,12 @@ def parse_segment(message: Any) -> Segment:
         embedding=np.asarray(message.embedding, np.float32),
         track_id=message.track_id,
         placement=placement if message.position_valid else None,
+        class_id=message.class_id,
     )
 
 
-def _image(factory: MessageFactory, header: Any, encoding: str, array: NDArray[Any]) -> Any:
+def encoded_image(factory: MessageFactory, header: Any, encoding: str, array: NDArray[Any]) -> Any:
+    """A sensor_msgs/Image of an array (height, width[, channels]) whose type fits the encoding."""
     array = np.ascontiguousarray(array)
     height, width = array.shape[:2]
     return factory.create(

@@ -125,10 +125,8 @@ class SegmentationNode:
             )
             made.callback(queries.close)
             for service in SERVICES:
-                handler = partial(self._serve, service)
-                made.callback(
-                    port.create_service(f"~/{service.name}", service.type_name, handler).close
-                )
+                if service.exists is None:
+                    made.callback(self._offer(service))
             self._leave_graph = made.pop_all().close
 
     @property
@@ -292,6 +290,9 @@ class SegmentationNode:
             undo.callback(segmenter.close)
             outputs = open_outputs(port, settings)
             undo.callback(outputs.close)
+            for service in SERVICES:
+                if service.exists and service.exists(settings):
+                    undo.callback(self._offer(service))
             services = Services(segmenter, port.factory, decode)
             enrichment = Enrichment(settings, port.clock)
 
@@ -362,15 +363,23 @@ class SegmentationNode:
 
         self._submit(lambda services: services.answer(query)).add_done_callback(publish)
 
+    def _offer(self, service: Service) -> Callable[[], None]:
+        """Makes a service; returns what takes it from the graph."""
+        handler = partial(self._serve, service)
+        made = self._port.create_service(f"~/{service.name}", service.type_name, handler)
+        return made.close
+
     def _serve(self, service: Service, request: Any, reply: Reply) -> None:
         """Has a service's request answered; does not wait for it."""
 
         def finish(done: Future[dict[str, Any]]) -> None:
             try:
                 fields: dict[str, Any] = outcome(done)
-                reply({**fields, "success": True})
+                reply({**fields, "success": True} if service.explains else fields)
             except ServiceError as error:
-                reply({"message": str(error)})
+                if not service.explains:
+                    self._log.log(logging.WARNING, service.name, f"~/{service.name}: {error}")
+                reply({"message": str(error)} if service.explains else {})
 
         self._submit(lambda services: service.respond(services, request)).add_done_callback(finish)
 

@@ -17,6 +17,7 @@ from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.detections import detection2d_array, detection3d_array
+from zgs_ros.streaming.features import feature_image as make_feature_image
 from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.port import RELIABLE, Port, Publisher, QosProfile
@@ -87,6 +88,11 @@ def detections_3d(showing: Showing) -> Any:
     return detection3d_array(showing.factory, showing.result.header, showing.result.segmentation)
 
 
+def feature_image(showing: Showing) -> Any:
+    """A semantic_inference_msgs/FeatureImage."""
+    return make_feature_image(showing.factory, showing.result.header, showing.result.segmentation)
+
+
 def _always(settings: NodeSettings) -> bool:
     return True
 
@@ -101,6 +107,10 @@ def _with_depth(settings: NodeSettings) -> bool:
 
 def _with_detections(settings: NodeSettings) -> bool:
     return settings.publish_detections
+
+
+def _with_features(settings: NodeSettings) -> bool:
+    return settings.publish_features
 
 
 def _with_detections_3d(settings: NodeSettings) -> bool:
@@ -180,6 +190,15 @@ OUTPUTS = (
         "Boxes in metres. With publish_detections and depth, while subscribed.",
         exists=_with_detections_3d,
         in_bag=_with_detections_3d,
+    ),
+    Output(
+        "feature_image",
+        "semantic_inference_msgs/msg/FeatureImage",
+        feature_image,
+        "16UC1, 0 = none, otherwise Segment.id, with the embedding of each; for Hydra. With "
+        "publish_features, while subscribed.",
+        exists=_with_features,
+        in_bag=_with_features,
     ),
 )
 """All of them. Nothing is made for nobody."""

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.config import NodeSettings
 from zgs_ros.segmentation import ImageSegmenter, Label, Segment, Segmentation
-from zgs_ros.streaming import messages
+from zgs_ros.streaming import features, messages
 from zgs_ros.streaming.images import BadImage, decode_image
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.stream import Result, SegmentationStream
@@ -92,10 +93,7 @@ class Services:
         Raises:
             ServiceError: If the text is empty or long, or there is no result yet.
         """
-        if len(text) > MAX_TEXT:
-            raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
-        if not text.strip():
-            raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
+        check_text(text)
         if not self._latest:
             raise ServiceError(
                 "there is no result yet: activate the node, send images, and subscribe to its "
@@ -133,6 +131,16 @@ class Services:
         """
         return {"result": self.segment_image(request.image)}
 
+    def respond_to_encode(self, request: Any) -> dict[str, Any]:
+        """Fields of an EncodeFeature response to its request.
+
+        Raises:
+            ServiceError: If the prompt is empty or long.
+        """
+        check_text(request.prompt)
+        embedding = self._segmenter.embed_text(request.prompt)
+        return {"feature": features.feature(self._factory, embedding)}
+
     def answer(self, query: Any) -> Any:
         """zgs_ros/QueryResult of a zgs_ros/Query, whatever is wrong with it."""
         create = self._factory.create
@@ -157,15 +165,21 @@ class Service:
 
     Attributes:
         name: Below the node's own name.
-        type_name: Such as ``"zgs_ros/srv/QuerySegments"``; responses have ``success`` and ``message``.
+        type_name: Such as ``"zgs_ros/srv/QuerySegments"``.
         respond: Fields of a response to a request, on the stream's thread.
         meaning: What it does; for the reference.
+        exists: Whether a node with these settings has it, from configuring on; None where every node
+            has it in all of its states.
+        explains: Whether responses have ``success`` and ``message``; without them a response that is
+            empty says that there is none, and the log says why.
     """
 
     name: str
     type_name: str
     respond: Callable[[Services, Any], dict[str, Any]]
     meaning: str
+    exists: Callable[[NodeSettings], bool] | None = None
+    explains: bool = True
 
 
 SERVICES = (
@@ -181,8 +195,28 @@ SERVICES = (
         Services.respond_to_image,
         "Segments one image on demand, also while the stream is inactive.",
     ),
+    Service(
+        "embed",
+        "semantic_inference_msgs/srv/EncodeFeature",
+        Services.respond_to_encode,
+        "The embedding of a text, to compare those of feature_image with. With publish_features.",
+        exists=lambda settings: settings.publish_features,
+        explains=False,
+    ),
 )
 """All of them."""
+
+
+def check_text(text: str) -> None:
+    """Makes sure that a text can be embedded.
+
+    Raises:
+        ServiceError: If it is empty or long.
+    """
+    if len(text) > MAX_TEXT:
+        raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    if not text.strip():
+        raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
 
 
 def submit(stream: SegmentationStream, function: Callable[[], T]) -> Future[T]:

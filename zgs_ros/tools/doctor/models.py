@@ -14,8 +14,8 @@ from zgs_ros.models.loading import (
     load_clip,
     load_dino,
     resolve_device,
-    resolve_precision,
 )
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.tools.doctor import clip as of_clip
 from zgs_ros.tools.doctor import dino as of_dino
 from zgs_ros.tools.doctor.clip import Exam
@@ -34,7 +34,7 @@ def examine_models(settings: SegmenterSettings) -> Iterator[Finding]:
     except ModelError as error:
         yield Finding("machine", "device", "error", str(error), "device=cpu always works")
         return
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings, device)
     for examine in (examine_dino, examine_clip):
         try:
             yield from examine(settings, device, precision)
