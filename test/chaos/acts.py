@@ -14,11 +14,12 @@ from typing import Any
 import dds_support
 from hostile import Hostile
 from live import CAMERAS, Finding, LiveNode
+from wire import wire_of
 
 from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
 from zgs_ros.streaming.outputs import OUTPUTS
-from zgs_ros.streaming.port import QUEUED, QosProfile
+from zgs_ros.streaming.port import QUEUED, SENSOR, QosProfile
 
 Act = Callable[[LiveNode, Random], None]
 
@@ -107,6 +108,31 @@ def bad_messages(node: LiveNode, random: Random) -> None:
     node.start_camera(name)
 
 
+def malformed_samples(node: LiveNode, random: Random) -> None:
+    """Somebody sends bytes on the cameras' topics that are no messages."""
+    name, before = random.choice(CAMERAS), node.ledger.lost
+    with DdsNode("attacker", network=node.network) as attacker, ExitStack() as stack:
+        hostile = Hostile(attacker.factory, random.randrange(2**32))
+        goods = {
+            "image_raw": (IMAGE, hostile.image),
+            "depth/image_raw": (IMAGE, hostile.depth),
+            "camera_info": (CAMERA_INFO, hostile.camera_info),
+        }
+        wires = []
+        for topic, (kind, make) in goods.items():
+            publisher = attacker.create_publisher(f"/{name}/{topic}", kind, SENSOR)
+            good = bytes(attacker.types.serialize(make(time.time_ns())))
+            node.wait(publisher.subscription_count, "a subscription")
+            wires.append((wire_of(publisher, node.network.domain), good))
+            stack.callback(wires[-1][0].close)
+        for _ in range(random.randrange(100, 1000)):
+            wire, good = random.choice(wires)
+            wire.send(hostile.cdr(good))
+            time.sleep(random.choice((0.0, 0.001, 0.01)))
+        if not node.ros:
+            node.wait(lambda: node.ledger.lost > before, "a count of malformed samples", 10)
+
+
 def queries(node: LiveNode, random: Random) -> None:
     """Somebody asks for texts, one after the other; each is answered."""
     hostile = Hostile(node.observer.factory, random.randrange(2**32))
@@ -192,6 +218,7 @@ ACTS = (
     Row("subscriber killed", killed_subscriber),
     Row("subscriber stopped", stopped_subscriber),
     Row("hostile messages", bad_messages),
+    Row("malformed samples", malformed_samples),
     Row("queries", queries),
     Row("flood of queries", query_flood),
     Row("camera restarts", camera_restart),

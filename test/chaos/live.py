@@ -45,7 +45,6 @@ UNTOLD = 20
 """Results that may have come before diagnostics tell of them."""
 
 COUNTS = ("received", "processed", "dropped", "rejected", "pending")
-LOST = "lost before they came"
 
 
 class Finding(AssertionError):
@@ -75,6 +74,11 @@ class Ledger:
     def totals(self) -> dict[str, int]:
         """Counts since the node was started."""
         return {name: self.before[name] + self.now[name] for name in COUNTS}
+
+    @property
+    def lost(self) -> int:
+        """Messages that were lost before they came, as far as the node knows."""
+        return int(self.values.get("lost before they came", 0))
 
     def take(self, message: Any) -> None:
         """Takes a diagnostic_msgs/DiagnosticArray in."""

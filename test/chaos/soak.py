@@ -29,8 +29,10 @@ from typing import Any
 import numpy as np
 import ros_support
 from acts import ACTS
-from live import FRONT_ENDS, LOST, PEER, Finding, LiveNode, cpu_seconds, end, live_node
+from live import FRONT_ENDS, PEER, Finding, LiveNode, cpu_seconds, end, live_node
 from scipy.stats import theilslopes
+
+ONLY = [name for name in os.environ.get("ACTS", "").split(",") if name]
 
 WARM_UP = 0.2
 """Share of the time after which libraries and allocators have what they keep for good."""
@@ -156,7 +158,7 @@ class Recorder:
         minute = Minute(
             end=round(self.minutes, 2),
             **{**counts, "pending": now["totals"]["pending"]},
-            lost=int(self._node.ledger.values.get(LOST, 0)),
+            lost=self._node.ledger.lost,
             seen=since["seen"],
             sent=since["sent"],
             memory=usage.memory,
@@ -200,6 +202,8 @@ def live(node: LiveNode, life: Life, minutes: float, random: Random, out: Path |
     """
     recorder = Recorder(node, life, out)
     acts = [row for row in ACTS if node.ros or not row.needs_ros]
+    if ONLY:
+        acts = [row for row in acts if row.name in ONLY]
     left: list[Any] = []
     act = "the start"
     try:

@@ -35,6 +35,9 @@ class RclpyPort:
         node: Whose topics and services they are.
     """
 
+    lost = 0
+    """No middleware tells it."""
+
     def __init__(self, node: Node) -> None:
         self.factory = RclpyMessages()
         self.clock = RosClock(node)

@@ -257,7 +257,9 @@ class SegmentationNode:
             "silent topics subscribed anew": str(
                 self._renewals + sum(camera.renewals for camera in cameras)
             ),
-            "lost before they came": str(self._lost + sum(camera.lost for camera in cameras)),
+            "lost before they came": str(
+                self._port.lost + self._lost + sum(camera.lost for camera in cameras)
+            ),
             "result subscribers": "yes" if wanted else "no",
             **loaded.enrichment.facts(),
             **_class_facts(loaded),

@@ -120,6 +120,11 @@ class Port(Protocol):
         """See above."""
         ...
 
+    @property
+    def lost(self) -> int:
+        """What came and could not even be told to belong to a topic, as far as is known."""
+        ...
+
     def resolve(self, topic: str) -> str:
         """The full name of a topic, remapped where it is."""
         ...
