@@ -8,7 +8,7 @@ JOBS   ?= 2
 # One thread each: several that share the cores get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: help venv demo test test-fast lint types check ros clean
+.PHONY: help venv demo test test-fast fuzz lint types check ros clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,7 +27,10 @@ test: venv ## all tests, JOBS at a time; those that need ROS 2 run where it is s
 	$(PYTEST)
 
 test-fast: venv ## without the slow tests and those that need ROS 2
-	$(PYTEST) -m 'not slow and not ros'
+	$(PYTEST) -m 'not slow and not ros and not fuzz'
+
+fuzz: venv ## look for inputs that a reader fails on, FUZZ_SECONDS (10) for each; what is found stays in out/fuzz
+	cd test && PYTHONPATH=..:. ../$(BIN)/python -m fuzz --seconds $(or $(FUZZ_SECONDS),10) --out ../out/fuzz
 
 lint: venv ## style, and which part may import which
 	$(BIN)/ruff check .
