@@ -31,9 +31,9 @@ from zgs_ros.tools.doctor.clip import NORMALISATIONS, Exam, check_clip
 from zgs_ros.tools.doctor.exact import check_answers, clip_answers, dino_answers
 from zgs_ros.tools.doctor.findings import Finding, exit_code, without_private, write_report
 from zgs_ros.tools.doctor.machine import BUILT, check_clock, check_disk, check_ros
-from zgs_ros.tools.doctor.models import exam, examine_models
+from zgs_ros.tools.doctor.models import TEMPLATE, exam, examine_models
 from zgs_ros.tools.doctor.network import check_cameras, check_sim_time, examine_network
-from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scenes
+from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scene_names, scenes
 
 CPU, FULL = torch.device("cpu"), torch.float32
 MINI = make_settings(SegmenterSettings, {"profile": "mini"})
@@ -151,6 +151,37 @@ def test_a_spoilt_clip_is_caught(
     assert caught <= found | ({"answers"} if answers.level == "error" else set())
 
 
+@pytest.mark.parametrize("given", ["gelu", "quick_gelu"])
+def test_the_true_activation_does_better_whichever_is_given(given: str, clip: ClipEmbedder) -> None:
+    """The bundled CLIP was trained with GELU."""
+    if given == "quick_gelu":
+        quick_gelu(clip.model)
+    asked = Exam(scenes(30), scene_names(), TEMPLATE, "global_subtraction")
+    compared = of_clip.compare_activations(clip, asked)
+    assert compared[0] == "gelu"
+    assert compared[2] > of_clip.CLEARLY
+    unsaid = of_clip.check_activation_by_names(compared, None)
+    assert (unsaid.level, "set clip.pretrained=gelu" in unsaid.remedy) == ("error", True)
+    assert of_clip.check_activation_by_names(compared, "gelu").level == "ok"
+    assert of_clip.check_activation_by_names(compared, "quick_gelu").level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("compared", "said", "level", "part"),
+    [
+        (("quick_gelu", 1.2, 5.0), "gelu", "error", "the weights were trained that way"),
+        (("quick_gelu", 1.2, 2.0), "gelu", "ok", "which tells nothing"),
+        (("quick_gelu", 1.2, 2.0), None, "error", "ask who trained them; set clip.pretrained to"),
+    ],
+)
+def test_an_activation_that_nothing_tells_is_asked_for(
+    compared: Any, said: Any, level: str, part: str
+) -> None:
+    found = of_clip.check_activation_by_names(compared, said)
+    assert found.level == level
+    assert part in found.line()
+
+
 @torch.no_grad()
 def shuffled_dino(features: DinoFeatures) -> None:
     rows = features.model.pos_embed
@@ -209,7 +240,7 @@ def test_pictures_as_a_whole_go_through_the_plain_model(
     clip: ClipEmbedder, exams: tuple[Exam, Exam]
 ) -> None:
     one = exams[1].pictures[0]
-    pixels = clip._preprocess(torch.from_numpy(one.image))
+    pixels = clip.prepare(torch.from_numpy(one.image))
     plain = torch.nn.functional.normalize(clip.model.encode_image(pixels), dim=-1)[0]
     asked = Exam([one], exams[1].names, exams[1].template).images(clip)[0]
     assert float(plain.detach() @ torch.from_numpy(asked)) > 1 - 1e-5
@@ -247,6 +278,28 @@ def test_what_a_tag_says_is_held_against_the_model(
         model.visual.image_mean, model.visual.image_std = given
         found = of_clip.check_normalisation(model, *of_clip.published_normalisation(kind))
         assert found.level == level
+
+
+@pytest.mark.parametrize(
+    ("tag", "other"), [("openai", "bilinear"), ("datacompdr", "bicubic")], ids=lambda text: text
+)
+def test_a_wrong_interpolation_is_told(tag: str, other: str, exams: tuple[Exam, Exam]) -> None:
+    name = "MobileCLIP-B" if tag == "datacompdr" else "ViT-B-32"
+    kind = find_clip(
+        make_settings(SegmenterSettings, {"clip": {"model": name, "pretrained": tag}}).clip
+    )
+    model: Any = open_clip.CLIP(
+        64,
+        {"layers": 1, "width": 64, "patch_size": 32, "image_size": 224},
+        {"layers": 1, "width": 64, "heads": 1},
+    )
+    model.visual.image_mean, model.visual.image_std = of_clip.published_normalisation(kind)
+    for interpolation, level in ((kind.preprocessing["interpolation"], "ok"), (other, "error")):
+        model.visual.preprocess_cfg = {"interpolation": interpolation}
+        small = ClipEmbedder(model, open_clip.get_tokenizer("ViT-B-32"), "random", blocks=1)
+        found = of_clip.check_resizing(small, kind, exams[1].pictures)
+        assert found.level == level, found.text
+        assert kind.preprocessing["interpolation"] in found.text
 
 
 @pytest.mark.slow
