@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
+from zgs_ros.bench.models import random_clip
 from zgs_ros.cli import app
 from zgs_ros.config import NodeSettings, SegmenterSettings, make_settings
 from zgs_ros.embedding.clip import ClipEmbedder
@@ -31,7 +33,7 @@ from zgs_ros.tools.doctor.clip import NORMALISATIONS, Exam, check_clip
 from zgs_ros.tools.doctor.exact import check_answers, clip_answers, dino_answers
 from zgs_ros.tools.doctor.findings import Finding, exit_code, without_private, write_report
 from zgs_ros.tools.doctor.machine import BUILT, check_clock, check_disk, check_ros
-from zgs_ros.tools.doctor.models import TEMPLATE, exam, examine_models
+from zgs_ros.tools.doctor.models import TEMPLATE, exam, examine_clip, examine_models
 from zgs_ros.tools.doctor.network import check_cameras, check_sim_time, examine_network
 from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scene_names, scenes
 
@@ -334,7 +336,69 @@ def test_random_weights_of_real_size_are_told(tmp_path: Path) -> None:
     }
     levels = {(f.room, f.name): f.level for f in findings}
     assert levels["clip", "activation"] == levels["clip", "normalisation"] == "ok"
+    assert levels["clip", "resizing"] == levels["clip", "activation by names"] == "ok"
     assert levels["dino", "normalisation"] == "ok"
+    unsaid = make_settings(
+        SegmenterSettings, {"clip": {**settings.clip.model_dump(), "pretrained": ""}}
+    )
+    [asked] = [f for f in examine_clip(unsaid, CPU, FULL) if f.name == "activation by names"]
+    assert asked.level == "error"
+    assert "nothing says with which activation" in asked.text
+    assert "clip.pretrained to gelu or quick_gelu, or to the tag" in asked.remedy
+
+
+@torch.no_grad()
+def as_if_trained(model: Any) -> None:
+    """Gives random weights what every trained CLIP has, and no knowledge."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.add_(0.1 * torch.randn(module.weight.shape, generator=generator))
+    model.logit_scale.fill_(math.log(100.0))
+    rows = model.visual.positional_embedding
+    side = round((len(rows) - 1) ** 0.5)
+    places = torch.stack(torch.meshgrid(*2 * [torch.arange(side) / side], indexing="ij"), -1)
+    waves = torch.randn(2, rows.shape[1], generator=generator)
+    rows[1:] = (3 * places.flatten(0, 1) @ waves).sin() * rows.std()
+
+
+@torch.no_grad()
+def shuffled_rows(model: Any) -> None:
+    rows = model.visual.positional_embedding
+    rows[1:] = rows[1:][torch.randperm(len(rows) - 1, generator=torch.Generator().manual_seed(1))]
+
+
+def plain_gelu(model: Any) -> None:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, QuickGELU):
+                setattr(module, name, nn.GELU())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "caught"),
+    [
+        (lambda model: None, set()),
+        (wrong_mean, {"normalisation"}),
+        (plain_gelu, {"activation"}),
+        (shuffled_rows, {"positions"}),
+    ],
+    ids=["as it is", "wrong mean", "no QuickGELU", "shuffled positions"],
+)
+def test_a_spoilt_clip_of_real_size_is_caught(
+    spoil: Callable[[Any], None], caught: set[str], exams: tuple[Exam, Exam]
+) -> None:
+    """What needs knowledge is wrong with random weights in any case; a foreign tower shows in nothing else."""
+    settings = make_settings(SegmenterSettings, {"clip": {"model": "ViT-B-16"}}).clip
+    clip = random_clip(settings, CPU, FULL)
+    as_if_trained(clip.model)
+    spoil(clip.model)
+    spoilt = clip.variant("mask", 1, 1.0)
+    found = errors(check_clip(spoilt, settings, exams[1], find_clip(settings), True))
+    assert "names" in found
+    knowledge = {"names", "cosines", "different pictures", "different names", "other ways"}
+    assert found - knowledge - {"resizing"} == caught
 
 
 def test_models_that_cant_be_loaded_are_findings_with_a_way_out() -> None:
