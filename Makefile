@@ -41,8 +41,8 @@ test-ros: venv ## those among real ROS 2 nodes, where it is sourced
 chaos: venv ## all that can befall a live node, HOURS for each kind of it (3 minutes); SEED=N plays the same
 	$(PYTEST) -m chaos --dist load --chaos-hours $(HOURS) $(if $(SEED),--chaos-seed $(SEED)) -rA
 
-fuzz: venv ## look for inputs that a reader fails on, FUZZ_SECONDS (10) for each; what is found stays in out/fuzz
-	cd test && PYTHONPATH=..:. ../$(BIN)/python -m fuzz --seconds $(or $(FUZZ_SECONDS),10) --out ../out/fuzz
+fuzz: venv ## look for inputs that a reader fails on, SECONDS for each; what is found stays in out/fuzz
+	cd test && PYTHONPATH=..:. ../$(BIN)/python -m fuzz --seconds $(SECONDS) --out ../out/fuzz
 
 lint: venv ## style, and which part may import which
 	$(BIN)/ruff check .
