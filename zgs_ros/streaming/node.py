@@ -20,7 +20,7 @@ from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import decode as decode_any
-from zgs_ros.streaming.inputs import CameraInputs
+from zgs_ros.streaming.inputs import CameraInputs, image_topic
 from zgs_ros.streaming.interface import (
     DIAGNOSTICS,
     QUERY_REQUEST,
@@ -291,7 +291,8 @@ class SegmentationNode:
             outputs = open_outputs(port, settings)
             undo.callback(outputs.close)
             services = Services(segmenter, port.factory, decode)
-            enrichment = Enrichment(settings, port.clock)
+            topics = {name: image_topic(port, name, settings) for name in settings.cameras}
+            enrichment = Enrichment(settings, port.clock, topics)
 
             def publish(result: Result) -> None:
                 services.remember(result)
