@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dds_support import DOMAIN, HalvesSegmenter, ServiceClient
+from depth_support import compressed_depth
 from numpy.typing import NDArray
 from ros_support import Ros
 
@@ -30,7 +31,7 @@ from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.bus import Bus, BusPort
-from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
+from zgs_ros.streaming.inputs import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from zgs_ros.streaming.interface import DIAGNOSTICS
 from zgs_ros.streaming.node import SegmentationNode
 from zgs_ros.streaming.port import QosProfile
@@ -111,6 +112,12 @@ class World(ABC):
         values: NDArray[np.float32] = np.full((HEIGHT, WIDTH), metres, np.float32)
         message = messages.depth_image(self.types, header, values)
         self.publisher(topic, IMAGE).publish(message)
+
+    def compressed_depth(self, header: Any, metres: float, kind: str, topic: str) -> None:
+        """Publishes a depth image as a transport compresses it, see `depth_support.COMPRESSED`."""
+        values: NDArray[np.float32] = np.full((HEIGHT, WIDTH), metres, np.float32)
+        message = compressed_depth(self.types, header, values, kind)
+        self.publisher(topic, COMPRESSED_IMAGE).publish(message)
 
     def camera_info(self, qos: QosProfile = KEPT, topic: str = "/camera/camera_info") -> None:
         """Publishes a calibration."""

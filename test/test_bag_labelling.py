@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_support import CAMERA, TYPES, BrightAndDark
+from depth_support import compressed_depth
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
@@ -271,6 +272,50 @@ def test_images_that_stay_without_depth_are_reported(
     found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
     valid = [all(segment.position_valid for segment in message.segments) for _, message in found]
     assert valid == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), [("16UC1 png", "/compressedDepth"), ("png alone", "/compressed")]
+)
+def test_depth_that_was_recorded_compressed_is_found(
+    kind: str, ending: str, tmp_path: Path, label: Label
+) -> None:
+    topic = "/camera/depth/image_raw"
+    recorded = [
+        message._replace(
+            topic=topic + ending,
+            value=compressed_depth(
+                TYPES, message.value.header, np.full((48, 64), 2.0, np.float32), kind
+            ),
+        )
+        if message.topic == topic
+        else message
+        for message in with_depth(2, range(2))
+    ]
+    bag = bags.record(tmp_path / "robot", recorded)
+    assert label(bag, tmp_path / "out.mcap", None, {"depth.enabled": True}) == 0
+    found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
+    assert {round(s.position.z, 2) for _, message in found for s in message.segments} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [("depth_topic", "/camera/camera_info"), ("camera_info_topic", CAMERA)],
+)
+def test_topics_of_depth_that_hold_something_else_are_refused(
+    option: str, wanted: str, tmp_path: Path, label: Label
+) -> None:
+    bag = bags.record(tmp_path / "robot", with_depth(1, [0]))
+    problem = f"--{option.replace('_', '-')} {wanted}: holds sensor_msgs/msg/"
+    with pytest.raises(BagError, match=problem):
+        label(
+            bag,
+            tmp_path / "out.mcap",
+            None,
+            {"depth.enabled": True},
+            topics=(CAMERA,),
+            **{option: wanted},
+        )
 
 
 # Stopping and going on

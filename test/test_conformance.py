@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conformance import World, made
 
-from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
+from zgs_ros.streaming.inputs import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from zgs_ros.streaming.interface import DIAGNOSTICS, endpoints
 from zgs_ros.streaming.port import QosProfile
 
@@ -149,6 +149,40 @@ def test_depth_is_paired_by_stamps_whenever_it_comes(world: World, order: str) -
     values = world.diagnosed(lambda seen: seen.values["processed"] == "3").values
     assert values["depth: used"] == "3"
     assert not [key for key in values if key.startswith("depth: ") and key != "depth: used"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "kind"),
+    [
+        ("compressedDepth", "32FC1 png"),
+        ("compressedDepth", "16UC1 rvl"),
+        ("compressed", "png alone"),
+    ],
+)
+def test_compressed_depth_gives_places(world: World, transport: str, kind: str) -> None:
+    world.start(**FAST, depth__enabled=True, depth__transport=transport)
+    got = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.publisher("/camera/image_raw", IMAGE)
+    world.camera_info()
+    first, second = world.header(), world.header()
+    topic = f"/camera/depth/image_raw/{transport}"
+    world.compressed_depth(first, 1.5, kind, topic)
+    world.image(first)
+    world.until(lambda: len(got) == 1, "a result")
+    assert [round(s.position.z, 2) for s in got[0].segments if s.position_valid] == [1.5, 1.5]
+    world.publisher(topic, COMPRESSED_IMAGE).publish(
+        world.types.create(COMPRESSED_IMAGE, header=second, format="?", data=np.zeros(9, np.uint8))
+    )
+    world.image(second)
+    world.until(lambda: len(got) == 2, "a result without places")
+    assert [(s.label, s.position_valid) for s in got[1].segments] == [
+        ("left", False),
+        ("right", False),
+    ]
+    seen = world.diagnosed(lambda seen: seen.values["processed"] == "2")
+    assert seen.values["depth: unusable depth or camera_info"] == "1"
+    assert "is neither compressedDepth" in seen.message
 
 
 def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> None:

@@ -124,7 +124,8 @@ class BagLabelling:
             for topic in (camera.topics.depth, camera.topics.camera_info):
                 self._depths.setdefault(topic, []).append(feed)
         self._images = {camera.topics.image: camera for camera in plan.cameras}
-        self._enrichment = Enrichment(settings, _Clock(writer))
+        topics = {camera.name: camera.topics.image for camera in plan.cameras}
+        self._enrichment = Enrichment(settings, _Clock(writer), topics)
         cameras = {
             camera.name: {
                 row.topic: writer.create_publisher(camera.output(row.topic), row.type_name)

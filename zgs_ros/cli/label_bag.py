@@ -18,7 +18,7 @@ from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, State
 from zgs_ros.bags.reading import open_bag
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.target import FACT, Target
-from zgs_ros.bags.topics import choose_cameras
+from zgs_ros.bags.topics import choose_cameras, with_depth
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
@@ -217,13 +217,7 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
             raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
     outputs = request.outputs or bag_outputs(settings)
     if settings.depth.enabled:
-        for camera in cameras:
-            for topic in (camera.topics.depth, camera.topics.camera_info):
-                if topic not in bag.topics:
-                    raise BagError(
-                        f"{topic}: is not in the bag, and depth needs it; name the right one by "
-                        "--depth-topic and --camera-info-topic, or leave it by --no-depth"
-                    )
+        cameras = with_depth(cameras, bag.topics)
     written = {camera.output(output) for camera in cameras for output in outputs}
     copied = [name for name in bag.topics if name not in written] if request.copy else []
     return Plan(cameras, outputs, request.rate, copied)

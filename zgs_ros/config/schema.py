@@ -247,6 +247,18 @@ class DepthSettings(_Section):
         description="Seconds by which the stamps of an image and its depth may differ.",
         json_schema_extra=LIVE,
     )
+    transport: Literal["raw", "compressed", "compressedDepth"] = Field(
+        "raw",
+        description="How depth is published, by image_transport's names: a sensor_msgs/Image, or "
+        "a CompressedImage on depth/compressed (PNG or TIFF) or depth/compressedDepth (PNG or RVL).",
+        json_schema_extra=OPERATION,
+    )
+    calibration: Literal["auto", "raw", "rectified"] = Field(
+        "auto",
+        description="What of camera_info holds for the images: K and D for raw ones, P for rectified "
+        "ones; auto takes those for rectified whose topic is called so, such as image_rect.",
+        json_schema_extra=LIVE,
+    )
 
 
 class ClassesSettings(_Section):

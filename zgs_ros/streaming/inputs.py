@@ -22,6 +22,9 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSPORTS = {"raw": (IMAGE, ""), "compressed": (COMPRESSED_IMAGE, "/compressed")}
 """Type of the image topic, and what its name ends in, by `NodeSettings.image_transport`."""
 
+DEPTH_TRANSPORTS = {**TRANSPORTS, "compressedDepth": (COMPRESSED_IMAGE, "/compressedDepth")}
+"""Likewise of the depth topic, by `DepthSettings.transport`."""
+
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 """Seconds of silence of a topic that somebody publishes after which it is subscribed to anew: at first,
@@ -63,10 +66,12 @@ INPUTS = (
     ),
     Input(
         "depth",
-        "Depth registered to the image: 32FC1 in metres, or 16UC1 in millimetres. "
-        "With depth.enabled.",
-        lambda settings: IMAGE,
+        "Depth registered to the image: 32FC1 in metres, or 16UC1 in millimetres. With "
+        "depth.transport 'compressed' or 'compressedDepth' depth/compressed or depth/compressedDepth "
+        "is read instead, a CompressedImage. With depth.enabled.",
+        lambda settings: DEPTH_TRANSPORTS[settings.depth.transport][0],
         lambda settings: settings.depth.enabled,
+        lambda settings: DEPTH_TRANSPORTS[settings.depth.transport][1],
         depth=QUEUE_LENGTH,
     ),
     Input(
@@ -89,6 +94,11 @@ def full_topic(port: Port, camera: str, row: Input, settings: NodeSettings) -> s
     """Where a camera's messages come from: the remapped topic, and as image_transport names it."""
     topic = port.resolve(input_topic(camera, row))
     return topic.removesuffix(row.ending(settings)) + row.ending(settings)
+
+
+def image_topic(port: Port, camera: str, settings: NodeSettings) -> str:
+    """Where a camera's images come from."""
+    return full_topic(port, camera, INPUTS[0], settings)
 
 
 class CameraInputs:

@@ -24,7 +24,7 @@ from zgs_ros.streaming import messages
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.images import decode as decode_any
-from zgs_ros.streaming.inputs import CameraInputs
+from zgs_ros.streaming.inputs import CameraInputs, image_topic
 from zgs_ros.streaming.interface import (
     ALERTS,
     DIAGNOSTICS,
@@ -339,7 +339,8 @@ class SegmentationNode:
             for service in SERVICES:
                 if service.exists and service.exists(settings):
                     undo.callback(self._offer(service))
-            enrichment = Enrichment(settings, port.clock, classifier)
+            topics = {name: image_topic(port, name, settings) for name in settings.cameras}
+            enrichment = Enrichment(settings, port.clock, topics, classifier)
 
             def changed() -> None:  # on the stream's thread, once there is one
                 outputs.publish_names(messages.header(port.factory, port.clock.now_ns()))
