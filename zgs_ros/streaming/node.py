@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zgs_ros import __version__, progress
 from zgs_ros.config import NodeSettings
+from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
@@ -290,7 +291,8 @@ class SegmentationNode:
             undo.callback(segmenter.close)
             outputs = open_outputs(port, settings)
             undo.callback(outputs.close)
-            services = Services(segmenter, port.factory, decode)
+            turned = rotations(settings.rotation, settings.cameras)
+            services = Services(segmenter, port.factory, decode, turned)
             topics = {name: image_topic(port, name, settings) for name in settings.cameras}
             enrichment = Enrichment(settings, port.clock, topics)
 
@@ -306,6 +308,7 @@ class SegmentationNode:
                 settings=StreamSettings(settings.max_rate, settings.lazy),
                 decode=decode,
                 enrich=enrichment,
+                rotations=turned,
             )
             stream.start()
             undo.callback(stream.stop)
