@@ -318,6 +318,29 @@ def test_topics_of_depth_that_hold_something_else_are_refused(
         )
 
 
+def test_cameras_that_are_turned_are_labelled_upright(tmp_path: Path, label: Label) -> None:
+    topics = ("/front/image_raw", "/left/image_raw")
+    recorded = [image for topic in topics for image in bags.images(2, topic)]
+    bag = bags.record(tmp_path / "robot", recorded)
+    options: dict[str, Any] = {"topics": topics}
+    shown: list[tuple[int, ...]] = []
+
+    class Looking(BrightAndDark):
+        def segment_batch(self, images: Any) -> Any:
+            shown.extend(image.shape[:2] for image in images)
+            return super().segment_batch(images)
+
+    assert label(bag, tmp_path / "out.mcap", Looking(), {"rotation": [0, 90]}, **options) == 0
+    assert sorted(shown) == [(48, 64)] * 2 + [(64, 48)] * 2
+    for name in ("front", "left"):
+        found = bags.read(tmp_path / "out.mcap")[f"/zgs/{name}/segments"]
+        for index, (_, message) in enumerate(found):
+            seen = parse_segment_array(message)
+            assert np.array_equal(seen.label_map == 2, bags.scene(index).mean(axis=2) > 127)
+    with pytest.raises(ValueError, match=r"rotation has 3 values for 2 cameras \(front, left\)"):
+        label(bag, tmp_path / "no.mcap", None, {"rotation": [0, 0, 0]}, **options)
+
+
 # Stopping and going on
 
 

@@ -154,6 +154,12 @@ def test_a_part_of_the_image_sees_what_it_sees_in_the_whole(case: str, rectified
     assert made.rays == pytest.approx(part(whole.rays), abs=2e-3)
 
 
+def test_a_size_that_was_rounded_to_pixels_is_the_same_shape() -> None:
+    made = camera((120, 213), d=(), height=720, width=1280, k=K.ravel() * 20)
+    assert made.matrix[0, 0] == pytest.approx(1000 * 213 / 1280)
+    assert made.matrix[1, 1] == pytest.approx(1040 / 6)
+
+
 def test_rectified_images_are_projected_by_p_and_else_by_k_without_distortion() -> None:
     x, y = camera(rectified=True).rays[10, 50]
     assert (x, y) == pytest.approx(((50 - 33) / 44, (10 - 22) / 46))

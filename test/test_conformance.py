@@ -185,6 +185,30 @@ def test_compressed_depth_gives_places(world: World, transport: str, kind: str) 
     assert "is neither compressedDepth" in seen.message
 
 
+def test_cameras_that_are_turned_have_results_in_their_own_pixels(world: World) -> None:
+    """The left half of what is upright is the lower half of an image that is turned by 90 degrees."""
+    world.start(**FAST, cameras=["front", "left"], rotation=[0, 90])
+    got = {name: world.listen(f"/zgs/{name}/segments", SEGMENTS) for name in ("front", "left")}
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    header = world.header()
+    for name in got:
+        world.publisher(f"/{name}/image_raw", IMAGE)
+    for name in got:
+        world.image(header, f"/{name}/image_raw")
+    world.until(lambda: got["front"] and got["left"], "a result of each")
+    boxes = {
+        name: [
+            (s.label, s.roi.x_offset, s.roi.y_offset, s.roi.width, s.roi.height)
+            for s in got[name][0].segments
+        ]
+        for name in got
+    }
+    assert boxes["front"] == [("left", 0, 0, 8, 12), ("right", 8, 0, 8, 12)]
+    assert boxes["left"] == [("left", 0, 6, 16, 6), ("right", 0, 0, 16, 6)]
+    image = got["left"][0].label_image
+    assert (image.height, image.width) == (12, 16)
+
+
 def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> None:
     world.start(**FAST, depth__enabled=True)
     got = world.listen("/zgs/segments", SEGMENTS)

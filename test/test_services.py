@@ -89,6 +89,23 @@ def test_segment_image_gives_the_segments_with_the_images_header(services: Servi
     assert (result.label_image.height, result.label_image.width) == (2, 3)
 
 
+@pytest.mark.parametrize("camera", ["front", "left"])
+def test_segment_image_turns_the_image_as_its_camera_is_turned(camera: str) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Looking(SceneSegmenter):
+        def segment_batch(self, images: Any) -> Any:
+            seen.extend(image.shape for image in images)
+            return super().segment_batch(images)
+
+    services = Services(Looking(), Namespaces(), rotations={"front": 0, "left": 270})
+    services.segment_image(image(), camera)
+    assert seen == [(2, 3, 3) if camera == "front" else (3, 2, 3)]
+    for other, text in (("", "say whose image it is: front, left"), ("rear", "no camera 'rear'")):
+        with pytest.raises(ServiceError, match=text):
+            services.segment_image(image(), other)
+
+
 def test_segment_image_names_what_is_wrong_with_an_image(services: Services) -> None:
     with pytest.raises(BadImage, match="encoding 'rgb565'"):
         services.segment_image(image(encoding="rgb565"))

@@ -191,7 +191,7 @@ class CameraModel:
 
 
 def fits(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether two (height, width) have one aspect ratio, but for a pixel that rounding takes."""
+    """Whether a (height, width) is another one scaled and rounded to pixels."""
     return abs(size[1] * other[0] - size[0] * other[1]) <= max(other)
 
 

@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import ImageSegmenter, Roi, Segment, Segmentation
 
-ROTATIONS = (0, 90, 180, 270)
-"""Degrees clockwise that an image can be turned by."""
-
 
 def rotations(given: Sequence[int], cameras: Sequence[str]) -> dict[str, int]:
     """By how many degrees clockwise each camera's images are turned, by its name.
 
     Args:
-        given: One of `ROTATIONS` for all cameras, or one for each.
+        given: One value for all cameras, or one for each: `zgs_ros.config.NodeSettings.rotation`.
         cameras: Their names.
 
     Raises:
@@ -28,8 +25,8 @@ def rotations(given: Sequence[int], cameras: Sequence[str]) -> dict[str, int]:
         given = [given[0]] * len(cameras)
     if len(given) != len(cameras):
         raise ValueError(
-            f"rotation has {len(given)} values, and there are {len(cameras)} cameras; give one for "
-            "all, or one for each in the order of the cameras"
+            f"rotation has {len(given)} values for {len(cameras)} cameras "
+            f"({', '.join(filter(None, cameras))}); give one for all, or one for each in their order"
         )
     return dict(zip(cameras, given, strict=True))
 
@@ -42,7 +39,7 @@ def segment_upright(
     Args:
         segmenter: Sees them upright.
         images: uint8 RGB (height, width, 3).
-        degrees: By how many each of them is turned clockwise to be upright, one of `ROTATIONS`.
+        degrees: By how many each of them is turned clockwise to be upright: 0, 90, 180 or 270.
 
     Returns:
         A segmentation of each image as it is: its label map, boxes and centroids are not turned.

@@ -48,9 +48,9 @@ class SegmentationJournal:
         except _DAMAGED:
             self._database = _open_anew(path)
 
-    def key(self, data: bytes) -> bytes:
-        """What the segmentation of a serialized image message is found by."""
-        return hashlib.sha256(self._settings_key + data).digest()
+    def key(self, data: bytes, rotation: int = 0) -> bytes:
+        """What the segmentation of a serialized image message, turned clockwise, is found by."""
+        return hashlib.sha256(self._settings_key + b"%d " % rotation + data).digest()
 
     def recall(self, key: bytes) -> tuple[Segmentation, float] | None:
         """A segmentation and the seconds that it took; None if it was not made yet."""

@@ -26,6 +26,7 @@ from zgs_ros.config import NodeSettings, flatten, list_settings
 from zgs_ros.files.bags import storage_of
 from zgs_ros.files.labeling import settings_key
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.outputs import OUTPUT_NAMES, bag_outputs
 
@@ -100,6 +101,7 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
 
     Raises:
         BagError: If there is nothing to do, or no place for the result.
+        ValueError: If there are too few or many rotations for the cameras.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
         OSError: If the result can't be written.
@@ -215,6 +217,7 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
         if output not in OUTPUT_NAMES:
             allowed = ", ".join(OUTPUT_NAMES)
             raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
+    rotations(settings.rotation, [camera.name for camera in cameras])  # one each, or refused
     outputs = request.outputs or bag_outputs(settings)
     if settings.depth.enabled:
         cameras = with_depth(cameras, bag.topics)

@@ -6,6 +6,7 @@ Its dotted path (``clip.sigma``) is its name everywhere: as a ROS parameter, an 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,6 +19,10 @@ OPERATION: dict[str, Any] = {"operation": True}
 
 All others decide what a recording is labelled with, and a run that goes on asks for the same ones.
 """
+
+
+ROTATIONS = (0, 90, 180, 270)
+"""Degrees clockwise that images can be turned by."""
 
 
 class _Section(BaseModel):
@@ -366,6 +371,12 @@ class NodeSettings(SegmenterSettings):
         "share the models. [''] is a single one without a name.",
         json_schema_extra=OPERATION,
     )
+    rotation: tuple[int, ...] = Field(
+        (0,),
+        description="Degrees by which images are turned clockwise to be upright for the models: 0, 90, "
+        "180 or 270, one value for all cameras or one for each. Results are in the pixels of the "
+        "images as they come.",
+    )
     tracking: TrackingSettings = TrackingSettings()
     depth: DepthSettings = DepthSettings()
     classes: ClassesSettings = ClassesSettings()
@@ -415,6 +426,22 @@ class NodeSettings(SegmenterSettings):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
         85, description="JPEG quality of the compressed overlay.", json_schema_extra=LIVE
     )
+
+    @field_validator("rotation", mode="before")
+    @classmethod
+    def _may_be_one(cls, rotation: Any) -> Any:
+        if isinstance(rotation, (int, str)):
+            return (rotation,)
+        return tuple(rotation) if isinstance(rotation, Iterable) else rotation  # rclpy: an array
+
+    @field_validator("rotation")
+    @classmethod
+    def _are_quarters(cls, rotation: tuple[int, ...]) -> tuple[int, ...]:
+        if not rotation or not set(rotation) <= set(ROTATIONS):
+            raise ValueError(
+                f"must be {', '.join(map(str, ROTATIONS))}, or a list of these, one for each camera"
+            )
+        return rotation
 
     @field_validator("cameras")
     @classmethod

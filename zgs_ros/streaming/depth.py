@@ -182,10 +182,10 @@ def _of_image(full: CameraModel, info: Any, size: tuple[int, int]) -> CameraMode
     # Rows and columns that don't fill a bin are left out.
     across, down = max(1, info.binning_x), max(1, info.binning_y)
     binned = height // down, width // across
-    if size != full.size and fits(binned, size):
+    if size != full.size and fits(size, binned):
         cropped = full.cropped(left, top, (binned[0] * down, binned[1] * across))
         return cropped.scaled(binned).scaled(size)
-    if fits(full.size, size):  # though roi or binning say otherwise
+    if fits(size, full.size):  # though roi or binning say otherwise
         return full.scaled(size)
     reduced = "" if binned == full.size else f", reduced to {_shown(binned)} by roi and binning"
     raise ValueError(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from zgs_ros.classes.groups import ClassError, ClassGroup
 from zgs_ros.config import NodeSettings, SettingsError
+from zgs_ros.rotation import rotations
 from zgs_ros.streaming.inputs import INPUTS, input_topic
 from zgs_ros.streaming.outputs import OUTPUTS, output_topic
 from zgs_ros.streaming.port import QUEUED, RELIABLE, QosProfile
@@ -130,11 +131,15 @@ def check_mask_topics(groups: Sequence[ClassGroup], cameras: Sequence[str]) -> N
 
 
 def check_cameras(settings: NodeSettings) -> None:
-    """Makes sure that topics of cameras are not those of the node.
+    """Makes sure that topics of cameras are not those of the node, and that each has one rotation.
 
     Raises:
-        SettingsError: If a camera is called like one of them.
+        SettingsError: If a camera is called like one of them, or there are too few or many rotations.
     """
+    try:
+        rotations(settings.rotation, settings.cameras)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     for name in settings.cameras:
         if name in reserved_names():
             raise SettingsError(

@@ -19,6 +19,7 @@ from zgs_ros.classes.classifier import Classifier
 from zgs_ros.classes.file import chosen_file
 from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.config import NodeSettings
+from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
@@ -339,6 +340,7 @@ class SegmentationNode:
             for service in SERVICES:
                 if service.exists and service.exists(settings):
                     undo.callback(self._offer(service))
+            turned = rotations(settings.rotation, settings.cameras)
             topics = {name: image_topic(port, name, settings) for name in settings.cameras}
             enrichment = Enrichment(settings, port.clock, topics, classifier)
 
@@ -350,6 +352,7 @@ class SegmentationNode:
                 segmenter,
                 port.factory,
                 decode,
+                turned,
                 classifier,
                 lambda enabled: stream.update(enabled=enabled),
                 changed,
@@ -372,6 +375,7 @@ class SegmentationNode:
                 settings=StreamSettings(settings.max_rate, settings.lazy),
                 decode=decode,
                 enrich=enrichment,
+                rotations=turned,
             )
             facts = {"model": segmenter.model, "device": str(segmenter.device)}
             outputs.publish_names(messages.header(port.factory, port.clock.now_ns()))

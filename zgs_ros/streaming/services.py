@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from zgs_ros.classes.classifier import Classifier
 from zgs_ros.classes.groups import ClassError, ClassGroup
 from zgs_ros.classes.watching import Watch, Watcher
 from zgs_ros.config import NodeSettings
+from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Label, Segment, Segmentation
 from zgs_ros.streaming import features, messages
 from zgs_ros.streaming.images import BadImage, decode_image
@@ -60,6 +62,7 @@ class Services:
         segmenter: What sees and embeds.
         factory: Makes the messages.
         decode: sensor_msgs/Image to RGB; raises `BadImage`.
+        rotations: By how many degrees clockwise each camera's images are turned to be upright.
         classifier: Gives segments their classes; None for none.
         enable: Has the stream process images, or drop them.
         changed: Called when classes or what is watched for have changed.
@@ -73,6 +76,7 @@ class Services:
         segmenter: ImageSegmenter,
         factory: MessageFactory,
         decode: Callable[[Any], NDArray[np.uint8]] = decode_image,
+        rotations: Mapping[str, int] = MappingProxyType({"": 0}),
         classifier: Classifier | None = None,
         enable: Callable[[bool], None] = lambda enabled: None,
         changed: Callable[[], None] = lambda: None,
@@ -84,24 +88,41 @@ class Services:
         self._segmenter = segmenter
         self._factory = factory
         self._decode = decode
+        self._rotations = rotations
         self._latest: dict[str, tuple[Any, Segmentation]] = {}
 
     def remember(self, result: Result) -> None:
         """Makes a result the one of its camera that `query` searches."""
         self._latest[result.camera] = (result.header, result.segmentation)
 
-    def segment_image(self, image: Any) -> Any:
+    def segment_image(self, image: Any, camera: str = "") -> Any:
         """zgs_ros/SegmentArray of one sensor_msgs/Image.
+
+        Args:
+            image: The message.
+            camera: Whose rotation it is turned by; "" where all have the same.
 
         Raises:
             BadImage: If the message is no image.
+            ServiceError: If there is no such camera, or the camera makes a difference.
         """
+        degrees = self._rotation(camera)
         began = time.perf_counter()
-        [segmentation] = self._segmenter.segment_batch([self._decode(image)])
+        [segmentation] = segment_upright(self._segmenter, [self._decode(image)], [degrees])
         if self._classifier:
             segmentation = self._classifier.classify(self._classifier.name_segments(segmentation))
         seconds = time.perf_counter() - began
         return messages.segment_array(self._factory, image.header, segmentation, seconds)
+
+    def _rotation(self, camera: str) -> int:
+        there = ", ".join(self._rotations)
+        if camera:
+            if camera not in self._rotations:
+                raise ServiceError(f"there is no camera {quoted(camera)} (there are: {there})")
+            return self._rotations[camera]
+        if len(set(self._rotations.values())) > 1:
+            raise ServiceError(f"cameras are turned differently; say whose image it is: {there}")
+        return next(iter(self._rotations.values()))
 
     def query(self, text: str, max_results: int = 0, camera: str = "") -> Found:
         """Ranks the segments of a camera's latest result by similarity to a text.
@@ -149,8 +170,9 @@ class Services:
 
         Raises:
             BadImage: If the message is no image.
+            ServiceError: See `segment_image`.
         """
-        return {"result": self.segment_image(request.image)}
+        return {"result": self.segment_image(request.image, request.camera)}
 
     def respond_to_encode(self, request: Any) -> dict[str, Any]:
         """Fields of an EncodeFeature response to its request.

@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Segmentation
 from zgs_ros.streaming.clock import Clock, SystemClock
 from zgs_ros.streaming.images import BadImage, decode
@@ -102,6 +104,7 @@ class SegmentationStream:
         settings: Rate and laziness, see `update`.
         decode: Message to RGB; raises `BadImage`.
         enrich: Completes each result before it is published, on the stream's thread.
+        rotations: By how many degrees clockwise a camera's images are turned to be upright.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class SegmentationStream:
         settings: StreamSettings | None = None,
         decode: Callable[[Any], NDArray[np.uint8]] = decode,
         enrich: Callable[[Result], Result] = lambda result: result,
+        rotations: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.statistics = Statistics()
         self._segmenter = segmenter
@@ -123,6 +127,7 @@ class SegmentationStream:
         self._settings = settings or StreamSettings()
         self._decode = decode
         self._enrich = enrich
+        self._rotations = rotations
         self._log = ThrottledLog(logger)
         self._changed = threading.Condition()
         self._slots: dict[str, _Frame] = {}
@@ -297,7 +302,9 @@ class SegmentationStream:
             return []
         try:
             with self.statistics.working("segmenting"):
-                seen = self._segmenter.segment_batch([frame.image for frame in frames])
+                degrees = [self._rotations.get(frame.camera, 0) for frame in frames]
+                images = [frame.image for frame in frames]
+                seen = segment_upright(self._segmenter, images, degrees)
             return list(zip(frames, seen, strict=True))
         except Exception as error:
             if len(frames) == 1:
