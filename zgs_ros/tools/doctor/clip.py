@@ -59,6 +59,7 @@ INTERPOLATIONS = {
     "bicubic": Pillow.Resampling.BICUBIC,
     "bilinear": Pillow.Resampling.BILINEAR,
 }
+"""Of which a tag names one, as Pillow has them."""
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "OpenAI's": (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
@@ -206,10 +207,9 @@ def check_resizing(clip: ClipEmbedder, kind: ClipKind, pictures: Sequence[Pictur
             resized = Pillow.fromarray(picture.image).resize((width, height), filter_)
             pixels = np.asarray(resized, np.float64).transpose(2, 0, 1) / 255.0
             off[other] += float(np.abs((pixels - mean) / std - given).mean()) / len(pictures)
-    crop = kind.preprocessing.get("resize_mode", "shortest")
+    nearest = min(off, key=lambda other: off[other])
     text = f"{name} to {width} x {height}"
-    if min(off, key=lambda other: off[other]) != name:
-        nearest = min(off, key=lambda other: off[other])
+    if nearest != name:
         return Finding(
             ROOM,
             "resizing",
@@ -217,7 +217,8 @@ def check_resizing(clip: ClipEmbedder, kind: ClipKind, pictures: Sequence[Pictur
             f"is not {text}, as the weights were trained, but nearer to {nearest}",
             SAYS_IT,
         )
-    squashed = "" if crop == "squash" else "; squashed instead of cropped, so that masks fit"
+    is_squash = kind.preprocessing.get("resize_mode") == "squash"
+    squashed = "" if is_squash else "; squashed instead of cropped, so that masks fit"
     return Finding(ROOM, "resizing", "ok", f"is {text}, as the weights were trained{squashed}")
 
 

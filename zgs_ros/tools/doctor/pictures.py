@@ -64,7 +64,7 @@ def drawing_names() -> tuple[str, ...]:
     return (*DRAWINGS, *DISTRACTORS)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def scenes(count: int = SCENES) -> tuple[Picture, ...]:
     """Scenes of the synthetic world that no training has seen; what is asked for are their things."""
     from zgs_ros.synthetic import render, sample_scene
