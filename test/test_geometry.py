@@ -145,7 +145,7 @@ def test_an_empty_segmentation_and_a_segment_without_pixels() -> None:
     assert locate(with_ghost, depth, CAMERA).segments[2].placement is None
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 30.0], ids=["smaller", "larger", "thinned out"])
 def test_depth_of_another_resolution_gives_the_same_place(factor: float) -> None:
     seen = board()
     size = (round(HEIGHT * factor), round(WIDTH * factor))

@@ -5,6 +5,7 @@ Axes as in ROS (REP 103): x right, y down, z forward; metres.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,6 +24,10 @@ MIN_SHARE = 0.05
 
 EROSION = 0.006
 """What is cut off along a segment's border, where depth mixes near and far [short image sides]."""
+
+MAX_PIXELS = 2**22
+"""Of larger depth every second, third, ... row and column is taken: eroding segments takes time that grows
+faster than their pixels."""
 
 MAX_POINTS = 20_000
 """Larger segments are sampled: medians don't get better with more."""
@@ -216,15 +221,17 @@ def locate(
             f"depth of {width} x {height} does not fit an image of {columns} x {rows}; "
             "it must be registered to the image (such as aligned_depth_to_color)"
         )
-    camera = camera.scaled((height, width))
+    rays = camera.scaled((height, width)).rays
     labels = segmentation.label_map
     if labels.shape != depth.shape:
         labels = np.asarray(
             cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint16
         )
-    valid = np.isfinite(depth) & (depth > 0) & np.isfinite(camera.rays).all(axis=2)
+    step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
+    labels, depth, rays = (array[::step, ::step] for array in (labels, depth, rays))
+    valid = np.isfinite(depth) & (depth > 0) & np.isfinite(rays).all(axis=2)
     boxes = find_objects(labels.astype(np.int32))
-    margin = 1 + round(EROSION * min(height, width))
+    margin = 1 + round(EROSION * min(depth.shape))
     segments: list[Segment] = []
     for segment in segmentation.segments:
         box = boxes[segment.id - 1] if segment.id <= len(boxes) else None
@@ -232,7 +239,7 @@ def locate(
         if box is not None:
             window = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
             mask = labels[window] == segment.id
-            placement = _place(mask, valid[window], depth[window], camera.rays[window], margin)
+            placement = _place(mask, valid[window], depth[window], rays[window], margin)
         segments.append(replace(segment, placement=placement))
     return replace(segmentation, segments=tuple(segments))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import dds_support
 from hostile import Hostile
-from live import CAMERAS, Finding, LiveNode
+from live import CAMERAS, Finding, LiveNode, steady
 from wire import wire_of
 
 from zgs_ros.dds.node import DdsNode
@@ -228,3 +228,21 @@ ACTS = (
     Row("segment_image", segment_image, needs_ros=True),
 )
 """All of them."""
+
+CLOCKS: dict[str, Callable[[Random], tuple[int, int]]] = {
+    "jumps": lambda random: (random.randrange(0, 2**31), random.randrange(10**9)),
+    "back": lambda random: (random.randrange(0, 1000), 0),
+    "stands still": lambda random: (5, 0),
+    "before 1970": lambda random: (random.randrange(-(2**31), 0), 0),
+    "impossible nanoseconds": lambda random: (random.randrange(0, 2**31), 2**32 - 1),
+    "the end of time": lambda random: (2**31 - 1, 2**32 - 1),
+}
+"""What ``/clock`` may tell, for a while."""
+
+
+def clock(node: LiveNode, random: Random, kind: str) -> None:
+    """``/clock`` tells one of `CLOCKS`, and then the time again."""
+    assert node.time is not None
+    node.time.now = lambda: CLOCKS[kind](random)
+    time.sleep(random.uniform(1, 4))
+    node.time.now = steady

@@ -151,6 +151,42 @@ class LiveCamera:
                     return
 
 
+class SimulatedTime:
+    """A ``/clock`` that tells what it is told to, fifty times a second.
+
+    Attributes:
+        now: Gives (sec, nanosec).
+
+    Args:
+        node: That publishes it.
+    """
+
+    def __init__(self, node: DdsNode) -> None:
+        self.now: Callable[[], tuple[int, int]] = steady
+        self._types = node.types
+        self._publisher = node.create_publisher("/clock", "rosgraph_msgs/msg/Clock")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._publish, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Tells no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _publish(self) -> None:
+        create = self._types.create
+        while not self._over.wait(0.02):
+            seconds, nanoseconds = self.now()
+            clock = create("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+            self._publisher.publish(create("rosgraph_msgs/msg/Clock", clock=clock))
+
+
+def steady() -> tuple[int, int]:
+    """Time as it is."""
+    return divmod(time.time_ns(), 10**9)
+
+
 class LiveNode:
     """The node, its two cameras and whoever listens to it; made by `live_node`.
 
@@ -160,6 +196,7 @@ class LiveNode:
         ros: Real ROS beside it, None without.
         rate: Pictures per second of each camera.
         seed: Of what the cameras see.
+        simulated: Whether it lives in the time of ``/clock``, which is then published.
     """
 
     def __init__(
@@ -169,6 +206,7 @@ class LiveNode:
         ros: ros_support.Ros | None,
         rate: float,
         seed: int,
+        simulated: bool = False,
     ) -> None:
         self.process, self.network, self.ros = process, network, ros
         self.ledger = Ledger()
@@ -195,6 +233,7 @@ class LiveNode:
                 f"/zgs/{name}/segments", "zgs_ros/msg/SegmentArray", self._taker(name), QUEUED
             )
             self.start_camera(name)
+        self.time = SimulatedTime(self.observer) if simulated else None
 
     @property
     def sent(self) -> int:
@@ -260,6 +299,8 @@ class LiveNode:
 
     def close(self) -> None:
         """Leaves the network, all but the node."""
+        if self.time:
+            self.time.close()
         for name in list(self._cameras):
             self.stop_camera(name)
         self.observer.close()
@@ -286,6 +327,7 @@ def live_node(
     seed: int = 0,
     max_rate: float = 2.0,
     rate: float = 4.0,
+    simulated: bool = False,
     **settings: Any,
 ) -> Iterator[LiveNode]:
     """The node in a process of its own, seen to publish results of two cameras with depth.
@@ -297,6 +339,7 @@ def live_node(
         seed: Of what the cameras see.
         max_rate: Of the node.
         rate: Of each camera [Hz].
+        simulated: Whether it lives in the time of ``/clock``.
         settings: Further ones of the node.
     """
     given = {
@@ -309,9 +352,11 @@ def live_node(
     }
     with ExitStack() as stack:
         start = _start_peer if front_end == PEER else _start_rclpy
+        if simulated:
+            given["use_sim_time"] = "true"
         process, domain, ros = start(stack, front_end, folder, workspace, given)
         network = Network(domain, loopback_only=True)
-        node = LiveNode(process, network, ros, rate, seed)
+        node = LiveNode(process, network, ros, rate, seed, simulated)
         stack.callback(node.close)
         node.wait_for_results()
         yield node
@@ -325,7 +370,10 @@ def _start_peer(
     settings: Mapping[str, Any],
 ) -> tuple[Process, int, None]:
     domain = dds_support.claim_domain()
-    values = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    flags = ["--use-sim-time"] if "use_sim_time" in settings else []
+    kept = {name: value for name, value in settings.items() if name != "use_sim_time"}
+    values = [part for name, value in kept.items() for part in ("--set", f"{name}={value}")]
+    values += flags
     command = [sys.executable, "-m", "zgs_ros", "run", "--local", "--domain", str(domain), *values]
     root = str(Path(__file__).parents[2])
     environment = {
