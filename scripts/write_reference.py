@@ -45,8 +45,18 @@ INTERFACES = (
     "msg/Label.msg",
     "msg/Query.msg",
     "msg/QueryResult.msg",
+    "msg/ClassGroup.msg",
+    "msg/Classes.msg",
+    "msg/ClassesResult.msg",
+    "msg/Watch.msg",
+    "msg/Watches.msg",
+    "msg/WatchesResult.msg",
+    "msg/Alert.msg",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
+    "srv/SegmentMask.srv",
+    "srv/SetClasses.srv",
+    "srv/SetWatches.srv",
 )
 
 
@@ -86,9 +96,11 @@ def parameters_text() -> str:
 
 def topics_text() -> str:
     """The content of docs/topics.md."""
-    everything = make_settings(NodeSettings, {"depth.enabled": True, "publish_detections": True})
+    everything = make_settings(
+        NodeSettings, {"depth.enabled": True, "publish_detections": True, "publish_features": True}
+    )
     parts = [TOPICS, "## Per camera\n", endpoint_table(camera_endpoints("", everything))]
-    parts += ["## Of the node\n", endpoint_table(node_endpoints())]
+    parts += ["## Of the node\n", endpoint_table(node_endpoints(everything))]
     parts.append(
         "The rclpy node also has what every lifecycle node has (`/zgs/change_state`, ...).\n"
     )

@@ -41,6 +41,7 @@ def segmentation(height: int = 4, width: int = 6) -> Segmentation:
                 (1.5, 2.0),
                 embedding,
                 track_id=3,
+                class_id=65535,
                 placement=Placement((0.1, -0.2, 2.5), (0.3, 0.4, 0.05)),
             ),
             Segment(40000, (), Roi(0, 0, 1, 1), 1, (0.0, 0.0), embedding[::-1].copy()),
@@ -62,6 +63,7 @@ def test_a_segment_array_carries_everything_over_the_wire() -> None:
     assert (message.processing_time.sec, message.processing_time.nanosec) == (0, 250_000_000)
     mug, other = message.segments
     assert (mug.id, mug.track_id, mug.label, mug.score) == (7, 3, "red mug", 0.5)
+    assert mug.class_id == 65535
     assert [(label.text, label.score) for label in mug.alternatives] == [("cup", 0.25)]
     assert (mug.roi.x_offset, mug.roi.y_offset, mug.roi.width, mug.roi.height) == (0, 0, 3, 4)
     assert (mug.area, mug.centroid_x, mug.centroid_y) == (11, 1.5, 2.0)
@@ -117,6 +119,7 @@ def segmentations(draw: st.DrawFn) -> Segmentation:
                     st.none()
                     | st.builds(Placement, st.tuples(*3 * [scores]), st.tuples(*3 * [scores]))
                 ),
+                draw(st.integers(0, 65535)),
             )
             for segment_id in ids
         ),

@@ -165,7 +165,9 @@ class CameraModel:
             )
         rays = np.asarray(found, np.float64).reshape(pixels.shape)
         rays[~(np.abs(rays) <= MAX_SLOPE).all(axis=2)] = np.nan
-        rows, columns = (np.r_[0:n:CHECKED_STEP, n - 1] for n in rays.shape[:2])
+        height, width = pixels.shape[:2]
+        rows = np.r_[0:height:CHECKED_STEP, height - 1]
+        columns = np.r_[0:width:CHECKED_STEP, width - 1]
         sample = np.ix_(rows, columns)
         if self._is_missed(rays[sample], pixels[sample]).any():
             rays[self._is_missed(rays, pixels)] = np.nan

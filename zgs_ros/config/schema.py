@@ -266,6 +266,21 @@ class DepthSettings(_Section):
     )
 
 
+class ClassesSettings(_Section):
+    """Numbers for labels."""
+
+    file: str = Field(
+        "auto",
+        description="YAML file of the classes that you fix and of the numbers that labels were given: auto is "
+        "$ROS_HOME/zgs_ros/classes.yaml (ROS_HOME is ~/.ros where not set), '' keeps them in memory only.",
+    )
+    open: bool = Field(
+        True,
+        description="Whether labels that are of none of the fixed classes have classes of their own; else they "
+        "have none, class_id 0.",
+    )
+
+
 class DiagnosticsSettings(_Section):
     """From when on the node reports trouble."""
 
@@ -320,7 +335,8 @@ class SegmenterSettings(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+        description="Arithmetic of the models; auto is float16 on a GPU; on a CPU bfloat16 where it "
+        "multiplies that natively, else float32, as for reference.",
     )
     reference: bool = Field(
         False,
@@ -363,6 +379,7 @@ class NodeSettings(SegmenterSettings):
     )
     tracking: TrackingSettings = TrackingSettings()
     depth: DepthSettings = DepthSettings()
+    classes: ClassesSettings = ClassesSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
@@ -397,6 +414,11 @@ class NodeSettings(SegmenterSettings):
         False,
         description="Whether results are published as vision_msgs too: detections, and with depth "
         "detections_3d.",
+    )
+    publish_features: bool = Field(
+        False,
+        description="Whether masks with embeddings are published for semantic_inference and Hydra: "
+        "feature_image, and the service embed for texts.",
     )
     overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE

@@ -1,4 +1,4 @@
-"""What a result gets beyond its picture: track ids, steady labels and places in space, per camera."""
+"""What a result gets beyond its picture: steady labels, ids of tracks and classes, places in space."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from zgs_ros.classes.classifier import Classifier
 from zgs_ros.config import NodeSettings
 from zgs_ros.geometry import locate
 from zgs_ros.segmentation import Segmentation
@@ -41,6 +42,7 @@ class Enrichment:
         settings: Of the node; replace `settings` to change them while running.
         clock: For images without a stamp.
         image_topics: Of the cameras by their names: they may say that images are rectified.
+        classifier: Finds classes; None for none.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Enrichment:
         settings: NodeSettings,
         clock: Clock,
         image_topics: Mapping[str, str] = MappingProxyType({}),
+        classifier: Classifier | None = None,
     ) -> None:
         self.settings = settings
+        self._classifier = classifier
         self._clock = clock
         self._image_topics = image_topics
         self._trackers: dict[str, Tracker] = {}
@@ -61,10 +65,15 @@ class Enrichment:
 
     def __call__(self, result: Result) -> Result:
         """The result with all that is known beyond its picture."""
+        classifier = self._classifier
+        if classifier:
+            result = _timed(result, "classes", lambda r: classifier.name_segments(r.segmentation))
         if self.settings.tracking.enabled:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
+        if classifier:
+            result = _timed(result, "classes", lambda r: classifier.classify(r.segmentation))
         return _timed(result, "localization", self._locate) if result.depth else result
 
     def problems(self) -> list[str]:
@@ -146,5 +155,6 @@ def _timed(result: Result, stage: str, step: Callable[[Result], Segmentation]) -
     """A result whose segmentation went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    times = {**done.stage_times, stage: time.perf_counter() - began}
+    seconds = done.stage_times.get(stage, 0.0) + time.perf_counter() - began
+    times = {**done.stage_times, stage: seconds}
     return replace(result, segmentation=replace(done, stage_times=times))

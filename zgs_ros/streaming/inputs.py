@@ -76,7 +76,7 @@ INPUTS = (
     ),
     Input(
         "camera_info",
-        "Calibration of the image. With depth.enabled.",
+        "Calibration of the image. With depth.enabled, and for classes with mask_topic.",
         lambda settings: CAMERA_INFO,
         lambda settings: settings.depth.enabled,
         keeps_coming=False,
@@ -110,6 +110,10 @@ class CameraInputs:
         stream: Where its images go.
         settings: Transport, reliability and depth.
         recent: Keeps depth images, see `DepthFeed`.
+        wants_info: Whether camera_info is read also without depth.
+
+    Attributes:
+        info: The latest camera_info, None if none came yet.
     """
 
     def __init__(
@@ -119,17 +123,21 @@ class CameraInputs:
         stream: SegmentationStream,
         settings: NodeSettings,
         recent: Callable[[], RecentMessages],
+        wants_info: bool = False,
     ) -> None:
+        self.info: Any = None
         self._camera = camera
         self._stream = stream
         self.feed = DepthFeed(settings.depth.slop, recent) if settings.depth.enabled else None
         takers: dict[str, Callable[[Any], None]] = {"image": self._take_image}
         if self.feed:
-            takers |= {"depth": self.feed.offer, "camera_info": self.feed.offer_info}
+            takers["depth"] = self.feed.offer
+        if self.feed or wants_info:
+            takers["camera_info"] = self._take_info
         self._subscriptions: dict[str, FollowingSubscription] = {}
         with ExitStack[None]() as undo:
             for row in INPUTS:
-                if row.exists(settings):
+                if row.name in takers:
                     self._subscriptions[row.name] = made = FollowingSubscription(
                         port,
                         full_topic(port, camera, row, settings),
@@ -170,6 +178,11 @@ class CameraInputs:
         """Unsubscribes."""
         for subscription in self._subscriptions.values():
             subscription.close()
+
+    def _take_info(self, message: Any) -> None:
+        self.info = message
+        if self.feed:
+            self.feed.offer_info(message)
 
     def _take_image(self, message: Any) -> None:
         ticket = self.feed.expect(message.header) if self.feed else None

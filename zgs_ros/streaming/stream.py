@@ -47,10 +47,12 @@ class StreamSettings:
     Attributes:
         max_rate: Highest rate of results [Hz], on the stream's clock.
         lazy: Whether frames are dropped while nobody wants results.
+        enabled: Whether frames are processed at all; else they are dropped.
     """
 
     max_rate: float = 5.0
     lazy: bool = True
+    enabled: bool = True
 
     def __post_init__(self) -> None:
         if not self.max_rate > 0:
@@ -253,6 +255,10 @@ class SegmentationStream:
 
     def _take(self, frames: list[_Frame]) -> None:
         """Processes the newest frames of all cameras as one batch."""
+        if not self._settings.enabled:
+            for _ in frames:
+                self.statistics.drop(Dropped.DISABLED)
+            return
         if self._settings.lazy:
             wanted = [frame for frame in frames if self._is_wanted(frame.camera)]
             for _ in range(len(frames) - len(wanted)):
