@@ -223,16 +223,6 @@ def test_without_usable_depth_segments_come_without_a_place(
     assert made.problems() == []
 
 
-def test_a_camera_info_in_doubt_gives_places_and_is_reported() -> None:
-    made, feed = enrichment(), DepthFeed(0.05, patience=0.1)
-    feed.offer_info(info(d=[-0.01, 0.001]))
-    feed.offer(flat(2.0))
-    assert place(made, feed) is not None
-    assert made.facts() == {"depth: used, with a camera_info that is in doubt": "1"}
-    assert "D has 2 coefficients" in "".join(made.problems())
-    assert made.lost() == []
-
-
 @pytest.mark.parametrize(
     ("calibration", "topic", "wide"),
     [

@@ -43,12 +43,10 @@ class Calibration:
     Attributes:
         camera: Of the image.
         source: The fields that it was read from, and for which images; for people.
-        doubt: What had to be guessed, "" if nothing.
     """
 
     camera: CameraModel
     source: str
-    doubt: str = ""
 
 
 def decode_depth(message: Any, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
@@ -121,18 +119,15 @@ def read_camera(info: Any, size: tuple[int, int], rectified: bool = False) -> Ca
     try:
         projection = np.array(info.p, np.float64).reshape(3, 4)[:, :3] if rectified else np.zeros(0)
         if projection.any():
-            full, source, doubt = (
-                CameraModel(projection, _full_size(info)),
-                "P of camera_info (rectified)",
-                "",
-            )
+            full = CameraModel(projection, _full_size(info))
+            source = "P of camera_info (rectified)"
         else:
             matrix = np.array(info.k, np.float64).reshape(3, 3)
-            distortion, doubt = ((), "") if rectified else _read_distortion(info)
+            distortion = () if rectified else _read_distortion(info)
             fisheye = info.distortion_model == FISHEYE
             full = CameraModel(matrix, _full_size(info), distortion, fisheye)
             source = f"{'K' if rectified else 'K and D'} of camera_info"
-        return Calibration(_of_image(full, info, size), source, doubt)
+        return Calibration(_of_image(full, info, size), source)
     except ValueError as error:
         raise BadDepth(f"camera_info: {error}") from None
 
@@ -141,11 +136,11 @@ def _full_size(info: Any) -> tuple[int, int]:
     return int(info.height), int(info.width)
 
 
-def _read_distortion(info: Any) -> tuple[tuple[float, ...], str]:
-    """Coefficients in a number that OpenCV knows, () for none; and what had to be guessed."""
+def _read_distortion(info: Any) -> tuple[float, ...]:
+    """Coefficients, () for none; zeros past the last one that the model has are left out."""
     given = tuple(float(value) for value in info.d)
     if not any(given):
-        return (), ""
+        return ()
     fisheye = info.distortion_model == FISHEYE
     if not fisheye and info.distortion_model not in STANDARD:
         raise ValueError(
@@ -153,16 +148,8 @@ def _read_distortion(info: Any) -> tuple[tuple[float, ...], str]:
             f"{', '.join((*STANDARD[1:], FISHEYE))}); rectify the images first (image_proc)"
         )
     counts = FISHEYE_DISTORTIONS if fisheye else DISTORTIONS
-    count = next((number for number in counts if number >= len(given)), counts[-1])
-    if len(given) == count:
-        return given, ""
-    if any(given[count:]):
-        return given, ""  # the camera refuses it
-    doubt = (
-        f"camera_info: D has {len(given)} coefficients, and {info.distortion_model or 'plumb_bob'} "
-        f"{', '.join(map(str, filter(None, counts)))}; those that are missing are taken to be 0"
-    )
-    return (*given, *[0.0] * count)[:count], doubt if len(given) < count else ""
+    fitting = [given[:count] for count in counts if count <= len(given) and not any(given[count:])]
+    return fitting[-1] if fitting else given  # which the camera refuses
 
 
 def _of_image(full: CameraModel, info: Any, size: tuple[int, int]) -> CameraModel:

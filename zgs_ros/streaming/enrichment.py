@@ -29,7 +29,6 @@ from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.tracking import Tracker
 
 USED, BAD = "used", "unusable depth or camera_info"
-DOUBTFUL = "used, with a camera_info that is in doubt"
 """What became of the depth of a result, beside what `zgs_ros.streaming.pairing.Missing` has."""
 
 logger = logging.getLogger(__name__)
@@ -94,7 +93,7 @@ class Enrichment:
             return [
                 f"images without positions: {count}, because: {what}"
                 for what, count in self._depths.items()
-                if what not in (USED, DOUBTFUL)
+                if what != USED
             ]
 
     def _track(self, result: Result) -> Segmentation:
@@ -124,7 +123,7 @@ class Enrichment:
             text = f"segments have no position: {text}"
             self._log.log(logging.WARNING, "depth", text, exc_info=not expected)
             return result.segmentation
-        self._count(result.camera, DOUBTFUL if calibration.doubt else USED, calibration.doubt)
+        self._count(result.camera, USED, "")
         return placed
 
     def _calibration(self, name: str, info: Any, size: tuple[int, int]) -> Calibration:
@@ -139,8 +138,6 @@ class Enrichment:
         if name not in self._calibrations or self._calibrations[name][0] != key:
             found = read_camera(info, size, rectified)
             self._calibrations[name] = (key, found)
-            if found.doubt:
-                self._log.log(logging.WARNING, "doubt", found.doubt)
             of = f"{name}: " if name else ""
             self._log.log(logging.INFO, "source", f"{of}positions by {found.source}")
         return self._calibrations[name][1]
