@@ -159,7 +159,7 @@ def locate(
             cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint16
         )
     step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
-    labels, depth, rays = (array[::step, ::step] for array in (labels, depth, rays))
+    labels, depth, rays = labels[::step, ::step], depth[::step, ::step], rays[::step, ::step]
     valid = np.isfinite(depth) & (depth > 0) & np.isfinite(rays).all(axis=2)
     boxes = find_objects(labels.astype(np.int32))
     margin = 1 + round(EROSION * min(depth.shape))
