@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 # `make chaos` and `make fuzz`: how long, and from which seed (chosen anew where it is not given)
 HOURS   ?= 0.05
-SECONDS ?= 10
+FUZZ_SECONDS ?= 10
 SEED    ?=
 # One thread each: several that share the cores get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
@@ -41,8 +41,8 @@ test-ros: venv ## those among real ROS 2 nodes, where it is sourced
 chaos: venv ## all that can befall a live node, HOURS for each kind of it (3 minutes); SEED=N plays the same
 	$(PYTEST) -m chaos --dist load --chaos-hours $(HOURS) $(if $(SEED),--chaos-seed $(SEED)) -rA
 
-fuzz: venv ## random bytes to all that reads foreign ones, SECONDS for each reader
-	SECONDS=$(SECONDS) $(PYTEST) -m fuzz
+fuzz: venv ## look for inputs that a reader fails on, FUZZ_SECONDS for each; what is found stays in out/fuzz
+	cd test && PYTHONPATH=..:. ../$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --out ../out/fuzz
 
 lint: venv ## style, and which part may import which
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ import ros_support
 
 if TYPE_CHECKING:
     from conformance import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nodes of the tests keep their classes where nobody misses them."""
+    os.environ["ROS_HOME"] = str(tmp_path_factory.mktemp("ros_home"))
 
 
 @pytest.fixture(scope="session")

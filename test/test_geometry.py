@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from zgs_ros import geometry
 from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Placement, Roi, Segment, Segmentation
 
@@ -213,14 +214,18 @@ def test_distortion_of_zeros_is_none_whatever_its_length(count: int) -> None:
 
 
 @pytest.mark.parametrize("distortion", [(), (-0.3, 0.1, 0.001, -0.002, 0.0)])
-def test_rays_of_a_large_image_are_those_of_its_parts(distortion: tuple[float, ...]) -> None:
-    camera = CameraModel(MATRIX, (1500, 1600), distortion)  # more than are computed together
-    corner = CameraModel(MATRIX, (HEIGHT, WIDTH), distortion)
-    assert np.allclose(camera.rays[:HEIGHT, :WIDTH], corner.rays)
-    assert np.isfinite(camera.rays).all()
+def test_rays_of_a_large_image_are_those_of_its_parts(
+    distortion: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = height, width = 2 * HEIGHT, 2 * WIDTH
+    corner = CameraModel(MATRIX, (HEIGHT, WIDTH), distortion).rays
+    monkeypatch.setattr(geometry, "POINTS_AT_ONCE", 7 * width)
+    rays = CameraModel(MATRIX, size, distortion).rays
+    assert np.allclose(rays[:HEIGHT, :WIDTH], corner, atol=1e-5)
+    assert np.isfinite(rays).all()
     if not distortion:
-        x, y = (1599 - MATRIX[0, 2]) / MATRIX[0, 0], (1499 - MATRIX[1, 2]) / MATRIX[1, 1]
-        assert np.allclose(camera.rays[-1, -1], [x, y])
+        last = np.subtract((width - 1, height - 1), MATRIX[:2, 2]) / MATRIX[[0, 1], [0, 1]]
+        assert np.allclose(rays[-1, -1], last)
 
 
 def test_a_lens_that_distorts_is_straightened() -> None:

@@ -149,7 +149,7 @@ def test_images_are_prepared_as_in_training(tmp_path: Path) -> None:
     expected = functional.interpolate(
         image.permute(2, 0, 1)[None], (224, 224), mode="bilinear", antialias=True
     )
-    torch.testing.assert_close(clip._preprocess(image), expected / 255, atol=1e-6, rtol=0)
+    torch.testing.assert_close(clip.prepare(image), expected / 255, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

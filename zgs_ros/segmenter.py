@@ -20,7 +20,8 @@ from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
 from zgs_ros.gpu.graphs import Tensors, graphed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
-from zgs_ros.labeling.labeler import Labeler, load_labeler
+from zgs_ros.labeling.labeler import Labeler, load_labeler, text_encoder
+from zgs_ros.labeling.retrieval import embed_phrases
 from zgs_ros.merging import (
     Description,
     Merging,
@@ -199,6 +200,13 @@ class Segmenter:
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
         return self._clip.embed_texts([text])[0]
+
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (phrases, dimensions), unit norm: phrases as those of a vocabulary are embedded.
+
+        Their cosines can be compared with the scores of labels.
+        """
+        return embed_phrases(phrases, self._settings.labeling.templates, text_encoder(self._clip))
 
     def close(self) -> None:
         """Frees the models and the GPU memory that they held; the segmenter can't be used any more."""

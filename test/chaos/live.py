@@ -22,7 +22,7 @@ from ros_process import Process
 
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
-from zgs_ros.streaming.interface import DIAGNOSTICS, QUERY_REQUEST, QUERY_RESULT
+from zgs_ros.streaming.interface import DIAGNOSTICS
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.port import QUEUED
 from zgs_ros.synthetic import SyntheticCamera
@@ -223,10 +223,10 @@ class LiveNode:
             DIAGNOSTICS.name, DIAGNOSTICS.type_name, self.ledger.take, QUEUED
         )
         self.observer.create_subscription(
-            _own(QUERY_RESULT.name), QUERY_RESULT.type_name, self.answers.append, QUEUED
+            "/zgs/query/result", "zgs_ros/msg/QueryResult", self.answers.append, QUEUED
         )
         self.queries = self.observer.create_publisher(
-            _own(QUERY_REQUEST.name), QUERY_REQUEST.type_name, QUEUED
+            "/zgs/query/request", "zgs_ros/msg/Query", QUEUED
         )
         for name in CAMERAS:
             self.observer.create_subscription(
@@ -425,10 +425,6 @@ def cpu_seconds(process: Process) -> float:
     first = psutil.Process(process.pid)
     times = [member.cpu_times() for member in (first, *first.children(recursive=True))]
     return sum(spent.user + spent.system for spent in times)
-
-
-def _own(name: str) -> str:
-    return name.replace("~", "/zgs")
 
 
 def _pictures(seed: int) -> list[Picture]:
