@@ -52,6 +52,30 @@ print(len(got))
 """
 
 
+CLOCK = """
+import sys
+import time
+import rclpy
+from rclpy.parameter import Parameter
+from builtin_interfaces.msg import Time
+from rosgraph_msgs.msg import Clock
+from zgs_ros.ros.time import pass_over_impossible_times
+
+rclpy.init()
+simulated = [Parameter("use_sim_time", value=sys.argv[1] == "from the start")]
+node = rclpy.create_node("test_ros_time", parameter_overrides=simulated)
+pass_over_impossible_times(node)
+node.set_parameters([Parameter("use_sim_time", value=True)])
+publisher = node.create_publisher(Clock, "/clock", 10)
+end = time.monotonic() + 30
+while node.get_clock().now().nanoseconds != 7 and time.monotonic() < end:
+    for seconds, nanoseconds in ((-1, 0), (-(2**31), 2**32 - 1), (0, 7)):
+        publisher.publish(Clock(clock=Time(sec=seconds, nanosec=nanoseconds)))
+        rclpy.spin_once(node, timeout_sec=0.1)
+print(node.get_clock().now().nanoseconds)
+"""
+
+
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -76,3 +100,8 @@ def test_a_callback_that_fails_costs_its_message_alone() -> None:
     done = run(CALLBACK)
     assert done.stdout.strip() == "2"
     assert "a message is left out: an odd message" in done.stderr
+
+
+@pytest.mark.parametrize("simulated", ["from the start", "later"])
+def test_a_time_that_is_none_is_passed_over(simulated: str) -> None:
+    assert run(CLOCK, simulated).stdout.split() == ["7"]

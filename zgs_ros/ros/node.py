@@ -17,6 +17,7 @@ from zgs_ros.config import SettingsError
 from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.parameters import change_settings, declare_settings, kept_types
 from zgs_ros.ros.port import RclpyPort, RecentDepth
+from zgs_ros.ros.time import pass_over_impossible_times
 from zgs_ros.ros.transitions import Transitions, reported
 from zgs_ros.streaming.node import PERIOD, SegmentationNode
 
@@ -37,6 +38,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
 
     def __init__(self) -> None:
         Node.__init__(self, "zgs", automatically_declare_parameters_from_overrides=True)
+        pass_over_impossible_times(self)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._transitions = Transitions(self)
         settings = declare_settings(self)
