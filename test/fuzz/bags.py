@@ -6,7 +6,6 @@ import logging
 import shutil
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -18,7 +17,7 @@ import bag_support
 import numpy as np
 from rosbags.rosbag2.enums import CompressionMode
 
-from fuzz.engine import Refused, memory_folder, target
+from fuzz.engine import Refused, emptied, scratch, target
 from zgs_ros.bags.bag import BagError, DamagedBag
 from zgs_ros.bags.mcap_salvage import MAGIC
 from zgs_ros.bags.reading import open_bag
@@ -35,19 +34,6 @@ logging.disable(logging.CRITICAL)
 MEGABYTES = 700
 """A chunk may unpack to 256 MB, of which there are two for a moment."""
 MAX_MESSAGES = 100_000
-
-
-@cache
-def _folder() -> Path:
-    """Where inputs lie, in memory."""
-    return Path(tempfile.mkdtemp(prefix="zgs_fuzz_", dir=memory_folder()))
-
-
-def _emptied(name: str) -> Path:
-    place = _folder() / name
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return place
 
 
 def read(path: Path) -> int:
@@ -77,7 +63,7 @@ def read(path: Path) -> int:
 
 
 def _recorded(storage: str, compression: CompressionMode = CompressionMode.NONE) -> Path:
-    folder = _emptied("seed") / "bag"
+    folder = emptied("seed") / "bag"
     said = [bag_support.text(index, topic) for index in range(3) for topic in ("/a", "/b")]
     return bag_support.record(folder, said, storage, compression)
 
@@ -110,7 +96,7 @@ def _mcap_seeds() -> Iterator[bytes]:
 @target(BagError, seeds=lambda: (d.removeprefix(MAGIC) for d in _mcap_seeds()), megabytes=MEGABYTES)
 def mcap(data: bytes) -> None:
     """An .mcap file without its first eight bytes."""
-    path = _folder() / "robot.mcap"
+    path = scratch() / "robot.mcap"
     path.write_bytes(MAGIC + data)
     if not read(path):
         raise Refused
@@ -138,7 +124,7 @@ def _database_seeds() -> Iterator[bytes]:
 @target(BagError, seeds=_database_seeds, megabytes=MEGABYTES, longest=16384)
 def db3(data: bytes) -> None:
     """A .db3 file."""
-    path = _folder() / "robot.db3"
+    path = scratch() / "robot.db3"
     path.write_bytes(data)
     if not read(path):
         raise Refused
@@ -180,7 +166,7 @@ ODD = (None, "", "text", 1.5, float("inf"), -1, 2**62, -(2**62), b"", b"blob", 0
 @target(BagError, seeds=lambda: (bytes([n, n, n, 0]) for n in range(15)), megabytes=MEGABYTES)
 def db3_rows(data: bytes) -> None:
     """A .db3 file whose values were changed: three bytes name the column, the row and the value."""
-    path = _folder() / "rows.db3"
+    path = scratch() / "rows.db3"
     shutil.copy(_template(), path)
     database = sqlite3.connect(path)
     for start in range(0, min(len(data) - 2, 24), 3):
@@ -200,7 +186,7 @@ def db3_rows(data: bytes) -> None:
 
 @cache
 def _template() -> Path:
-    return Path(shutil.copy(_small_database(), _folder() / "template.db3"))
+    return Path(shutil.copy(_small_database(), scratch() / "template.db3"))
 
 
 def _compressed_seeds() -> Iterator[bytes]:
@@ -215,7 +201,7 @@ def _compressed_seeds() -> Iterator[bytes]:
 def compressed(data: bytes) -> None:
     """A file that is compressed as a whole."""
     name = "robot.mcap.zstd" if len(data) % 2 else "robot.db3.zstd"
-    path = _emptied("compressed") / name
+    path = emptied("compressed") / name
     path.write_bytes(data)
     if not read(path):
         raise Refused
@@ -233,7 +219,7 @@ def _metadata_seeds() -> Iterator[bytes]:
 
 @cache
 def _described() -> Path:
-    return Path(shutil.copytree(_recorded("mcap"), _folder() / "described"))
+    return Path(shutil.copytree(_recorded("mcap"), scratch() / "described"))
 
 
 @target(BagError, seeds=_metadata_seeds, megabytes=MEGABYTES, seconds=4.0)
@@ -274,7 +260,7 @@ def _camera_messages() -> list[bag_support.Message]:
 def _label_seeds() -> Iterator[bytes]:
     with mock.patch.object(bag_support.TYPES, "definition", return_value="uint8 x"):
         for storage in ("mcap", "sqlite3"):
-            folder = bag_support.record(_emptied("seed") / "bag", _camera_messages(), storage)
+            folder = bag_support.record(emptied("seed") / "bag", _camera_messages(), storage)
             data = bag_support.bag_file(folder).read_bytes()
             for options in (0, 1, 3, 7):
                 yield bytes([options]) + data
@@ -284,7 +270,7 @@ def _label_seeds() -> Iterator[bytes]:
 def label(data: bytes) -> None:
     """`zgs label` of a recording, with depth, copying and the format as the first byte tells."""
     options = data[0] if data else 0
-    place = _emptied("label")
+    place = emptied("label")
     kind = "db3" if data[1:7] == b"SQLite" else "mcap"
     bag = place / f"robot.{kind}"
     bag.write_bytes(data[1:])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sqlite3
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +14,7 @@ import numpy as np
 from bag_support import TYPES, BrightAndDark
 from pydantic import BaseModel
 
-from fuzz.engine import Refused, memory_folder, target
+from fuzz.engine import Refused, emptied, scratch, target
 from zgs_ros.bags.bag import BagError
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.evaluation.evaluation_journal import EvaluationJournal, JournalError
@@ -29,23 +27,11 @@ from zgs_ros.tools.frames import LIST, FrameFolder
 logging.disable(logging.CRITICAL)
 
 
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="zgs_fuzz_", dir=memory_folder()))
-
-
-def _emptied(name: str) -> Path:
-    place = _folder() / name
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    return place
-
-
 ROWS = np.eye(3, 4, dtype=np.float32)
 
 
 def _phrase_seeds() -> Iterator[bytes]:
-    path = _folder() / "seed.safetensors"
+    path = scratch() / "seed.safetensors"
     for rows in (ROWS, ROWS[:1], ROWS[:, :2]):
         path.unlink(missing_ok=True)
         phrase_cache.write(path, rows)
@@ -55,7 +41,7 @@ def _phrase_seeds() -> Iterator[bytes]:
 @target(seeds=_phrase_seeds)
 def phrases(data: bytes) -> None:
     """The cache of a vocabulary's embeddings: what is damaged counts as not there."""
-    path = _folder() / "phrases.safetensors"
+    path = scratch() / "phrases.safetensors"
     path.write_bytes(data)
     rows = phrase_cache.read(path, 3)
     assert phrase_cache.write(path, ROWS)
@@ -73,7 +59,7 @@ def _seen() -> Segmentation:
 
 
 def _journal_seeds() -> Iterator[bytes]:
-    path = _emptied("seed") / "journal"
+    path = emptied("seed") / "journal"
     database = sqlite3.connect(path)
     database.execute("PRAGMA page_size = 512")
     database.execute("CREATE TABLE results (key BLOB PRIMARY KEY, data BLOB)")
@@ -88,7 +74,7 @@ def _journal_seeds() -> Iterator[bytes]:
 @target(BagError, seeds=_journal_seeds, longest=16384)
 def segmentation_journal(data: bytes) -> None:
     """The journal of a labelling run: what is damaged counts as not made, and is made again."""
-    path = _emptied("journal") / "segmented.sqlite3"
+    path = emptied("journal") / "segmented.sqlite3"
     path.write_bytes(data)
     with closing(SegmentationJournal(path, "key", TYPES)) as journal:
         key = journal.key(b"image")
@@ -100,7 +86,7 @@ def segmentation_journal(data: bytes) -> None:
 
 
 def _row_seeds() -> Iterator[bytes]:
-    path = _emptied("seed") / "journal"
+    path = emptied("seed") / "journal"
     with closing(SegmentationJournal(path, "key", TYPES)) as journal:
         journal.remember(journal.key(b"image"), _seen(), 0.5)
     database = sqlite3.connect(path)
@@ -111,7 +97,7 @@ def _row_seeds() -> Iterator[bytes]:
 
 @cache
 def _open_journal() -> SegmentationJournal:
-    return SegmentationJournal(_folder() / "rows", "key", TYPES)
+    return SegmentationJournal(scratch() / "rows", "key", TYPES)
 
 
 @target(seeds=_row_seeds)
@@ -136,7 +122,7 @@ IDENTITY = {"data": "ade", "settings": {"profile": "mini"}}
 
 
 def _evaluation_seeds() -> Iterator[bytes]:
-    place = _emptied("seed") / "j"
+    place = emptied("seed") / "j"
     journal = EvaluationJournal(place, Score, IDENTITY)
     for name in ("a", "b\u2028c", "caf\u00e9"):
         journal.add(Score(name=name, value=0.5))
@@ -148,7 +134,7 @@ def _evaluation_seeds() -> Iterator[bytes]:
 @target(JournalError, seeds=_evaluation_seeds)
 def evaluation_journal(data: bytes) -> None:
     """run.json and scores.jsonl of an evaluation: what is whole stays, and more can be added."""
-    place = _emptied("evaluation")
+    place = emptied("evaluation")
     run, separator, lines = data.partition(b"\0")
     (place / "run.json").write_bytes(run)
     if separator:
@@ -169,7 +155,7 @@ def _description_seeds() -> Iterator[bytes]:
 @target(seeds=_description_seeds)
 def descriptions(data: bytes) -> None:
     """The description of an image's results, beside which another image gets a name."""
-    place = _emptied("results")
+    place = emptied("results")
     (place / f"a{DESCRIPTION}").write_bytes(data)
     (place / f"a{OVERLAY}").write_bytes(data[:64])
     path = place.parent / "in" / "a.png"
@@ -184,7 +170,7 @@ def descriptions(data: bytes) -> None:
 )
 def recording(data: bytes) -> None:
     """The list of what a viewer has written: nothing else is removed."""
-    place = _emptied("frames")
+    place = emptied("frames")
     (place / LIST).write_bytes(data)
     (place / "0001.jpg").write_bytes(b"mine")
     with FrameFolder(place):

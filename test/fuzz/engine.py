@@ -7,12 +7,14 @@ reader promises. What fails is kept as a file, which `check` takes again.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import hashlib
 import importlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +144,20 @@ def all_targets() -> list[str]:
     return list(_TARGETS)
 
 
-def memory_folder() -> Path | None:
-    """Where files cost least; None where there is no such place."""
-    place = Path("/dev/shm")
-    return place if place.is_dir() else None
+@cache
+def scratch() -> Path:
+    """A folder for files that are handed to readers, which goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="zgs_fuzz_")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def emptied(name: str) -> Path:
+    """An empty folder in it."""
+    place = scratch() / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return place
 
 
 def check(aim: Target, data: bytes) -> tuple[bool, Finding | None]:
@@ -187,7 +200,8 @@ def fuzz(name: str, seconds: float, corpus: Path | None = None, kept: Path | Non
         corpus: Folder of inputs that an earlier run grew, and this one grows; None for the seeds alone.
         kept: Folder for inputs that fail.
     """
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+    memory = Path("/dev/shm")  # where files cost least
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         report = Path(folder) / "report.json"
         options = {
             "seconds": seconds,

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
-from fuzz.engine import memory_folder, target
+from fuzz.engine import scratch, target
 from zgs_ros.config import ClipSettings, DinoSettings
 from zgs_ros.models.kinds import check_dino_file, find_clip, find_dino
 from zgs_ros.models.language import language_model_files
 
 logging.disable(logging.CRITICAL)
-
-
-@cache
-def _path(name: str) -> Path:
-    return Path(tempfile.mkdtemp(prefix="zgs_fuzz_", dir=memory_folder())) / name
 
 
 def _weights_seeds() -> Iterator[bytes]:
@@ -34,7 +26,7 @@ def _weights_seeds() -> Iterator[bytes]:
 @target(ValueError, seeds=_weights_seeds)
 def weights(data: bytes) -> None:
     """The header of a file of weights."""
-    path = _path("model.safetensors")
+    path = scratch() / "model.safetensors"
     path.write_bytes(data)
     check_dino_file(path, {"a": (2, 3)})
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
-from fuzz.engine import memory_folder, target
+from fuzz.engine import scratch, target
 from zgs_ros.cli.options import node_parameters, read_remappings
 from zgs_ros.config import NodeSettings, SettingsError, load_settings
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary
@@ -16,11 +13,6 @@ from zgs_ros.streaming.names import NodeNames
 from zgs_ros.streaming.topics import input_topics
 
 logging.disable(logging.CRITICAL)
-
-
-@cache
-def _path(name: str) -> Path:
-    return Path(tempfile.mkdtemp(prefix="zgs_fuzz_", dir=memory_folder())) / name
 
 
 def _parameter_seeds() -> Iterator[bytes]:
@@ -40,7 +32,7 @@ def _parameter_seeds() -> Iterator[bytes]:
 @target(SettingsError, seeds=_parameter_seeds)
 def parameters(data: bytes) -> None:
     """A parameters file."""
-    path = _path("parameters.yaml")
+    path = scratch() / "parameters.yaml"
     path.write_bytes(data)
     load_settings(NodeSettings, path, ("/robot1", "zgs"))
 
@@ -54,7 +46,7 @@ def pairs(data: bytes) -> None:
 @target(VocabularyError, seeds=lambda: [b"mug\nred mug\n# x\n", "\ufefftable\r\n\r\nmug".encode()])
 def vocabulary(data: bytes) -> None:
     """A vocabulary."""
-    path = _path("words.txt")
+    path = scratch() / "words.txt"
     path.write_bytes(data)
     assert load_vocabulary(str(path))
 

@@ -186,7 +186,7 @@ class BagLabelling:
             message = self._types.deserialize(recorded.data, kind)
         except Exception as error:
             # Whatever the decoder stumbles over in bytes that are no message.
-            return _failed(recorded, f"is no {kind}: {error or type(error).__name__}")
+            return _failed(recorded, f"is no {kind}: {str(error) or type(error).__name__}")
         feed = self._feeds.get(camera.name)
         ticket = feed.expect(message.header) if feed else None
         self._waiting.append(_Waiting(camera, recorded, message, ticket))

@@ -13,8 +13,8 @@ from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming import messages
 
-_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""What a damaged file raises: errors name parts of it, which need not be text."""
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError)
+"""What a damaged file raises: errors name parts of it, which need not be text, and lengths are believed."""
 
 _TYPE = "zgs_ros/msg/SegmentArray"
 

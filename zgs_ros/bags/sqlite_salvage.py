@@ -22,8 +22,8 @@ from zgs_ros.bags.bag import (
     type_name,
 )
 
-_DAMAGED = (sqlite3.Error, UnicodeDecodeError)
-"""What a damaged file raises: errors name parts of it, which need not be text."""
+_DAMAGED = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""What a damaged file raises: errors name parts of it, which need not be text, and lengths are believed."""
 
 _LARGEST_STEP = 2**40
 _LARGEST_NUMBER = 2**63 - 1
@@ -50,8 +50,9 @@ class SqliteSalvage:
         self._gaps, self._missing, self._odd, self._is_cut = 0, 0, 0, False
         try:
             self._database, self._topics = _open(path)
-        except (sqlite3.Error, ValueError) as error:
-            raise BagError(f"{path}: its list of topics can't be read ({error})") from None
+        except (*_DAMAGED, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            raise BagError(f"{path}: its list of topics can't be read ({reason})") from None
         counts = None if scan else self._count()
         if counts is None:
             self.is_scanned = True
@@ -106,7 +107,7 @@ class SqliteSalvage:
                 missing[topic] -= 1
                 yield topic, time, data
         except _DAMAGED as error:
-            raise DamagedBag(f"{self._name}: {error}") from error
+            raise DamagedBag(f"{self._name}: {str(error) or type(error).__name__}") from error
         if any(missing.values()):
             raise DamagedBag(f"{self._name}: there are not as many messages as it says")
 
