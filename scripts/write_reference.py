@@ -45,6 +45,7 @@ INTERFACES = (
     "msg/Label.msg",
     "msg/Query.msg",
     "msg/QueryResult.msg",
+    "srv/ObjectCloud.srv",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
 )

@@ -109,7 +109,15 @@ def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
 
 RESERVED = {
     *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
-    *("query", "segment_image", "feature_image", "embed"),
+    *(
+        "query",
+        "segment_image",
+        "points",
+        "labelled_points",
+        "object_cloud",
+        "feature_image",
+        "embed",
+    ),
 }
 
 

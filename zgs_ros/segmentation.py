@@ -40,7 +40,8 @@ class Roi:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where something is and how large, in the camera's optical frame: x right, y down, z forward.
+    """Where something is and how large: in the camera's optical frame (x right, y down, z forward), or
+    in the one that was asked for.
 
     Attributes:
         position: Median of its visible surface [m].
@@ -65,6 +66,8 @@ class Segment:
         embedding: float32 (dimensions,), unit norm, in the space that `Segmentation.model` names.
         track_id: Identity over frames, 0 when the segment is not tracked.
         placement: Where it is in space, None where depth does not tell.
+        class_id: Number of its label or group of labels, 1 .. 65535, that never changes its meaning;
+            0 = none.
     """
 
     id: int
@@ -75,6 +78,7 @@ class Segment:
     embedding: NDArray[np.float32]
     track_id: int = 0
     placement: Placement | None = None
+    class_id: int = 0
 
     @property
     def label(self) -> str:
@@ -166,6 +170,7 @@ def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": segment.id,
         "track_id": segment.track_id,
+        "class_id": segment.class_id,
         "label": segment.label,
         "score": round(segment.score, 6),
         "alternatives": [

@@ -10,17 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings
 from zgs_ros.geometry import PinholeCamera, locate
-from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
 from zgs_ros.streaming.depth import decode_depth, read_camera
+from zgs_ros.streaming.frames import Frames, frame_name
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.stream import Result
 from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.tracking import Tracker
+from zgs_ros.transforms import Transform
 
 USED, BAD = "used", "unusable depth or camera_info"
+NO_TRANSFORM = "no transform to target_frame"
 """What became of the depth of a result, beside what `zgs_ros.streaming.pairing.Missing` has."""
 
 logger = logging.getLogger(__name__)
@@ -32,10 +35,14 @@ class Enrichment:
     Args:
         settings: Of the node; replace `settings` to change them while running.
         clock: For images without a stamp.
+
+    Attributes:
+        frames: What is known of frames, None where no target_frame is set.
     """
 
     def __init__(self, settings: NodeSettings, clock: Clock) -> None:
         self.settings = settings
+        self.frames: Frames | None = None
         self._clock = clock
         self._trackers: dict[str, Tracker] = {}
         self._cameras: dict[str, tuple[Any, PinholeCamera]] = {}
@@ -50,7 +57,10 @@ class Enrichment:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
-        return _timed(result, "localization", self._locate) if result.depth else result
+        if result.depth is None:
+            return result
+        result = replace(result, target_frame=self.settings.target_frame)
+        return _timed(result, "localization", self._locate)
 
     def problems(self) -> list[str]:
         """Why results have no places though depth is wanted, camera by camera; from any thread."""
@@ -62,7 +72,8 @@ class Enrichment:
     def facts(self) -> dict[str, str]:
         """How many results had depth; for the diagnostics, from any thread."""
         with self._lock:
-            return {f"depth: {what}": str(count) for what, count in self._depths.items()}
+            facts = {f"depth: {what}": str(count) for what, count in self._depths.items()}
+        return {**facts, **(self.frames.facts() if self.frames else {})}
 
     def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, a line for each reason."""
@@ -73,38 +84,64 @@ class Enrichment:
                 if what != USED
             ]
 
-    def _track(self, result: Result) -> Segmentation:
+    def _track(self, result: Result) -> Result:
         settings = self.settings.tracking
         tracker = self._trackers.setdefault(result.camera, Tracker(settings))
         tracker.settings = settings
         stamp = stamp_ns(result.header) or self._clock.now_ns()
-        return tracker.update(result.segmentation, stamp * 1e-9)
+        return replace(result, segmentation=tracker.update(result.segmentation, stamp * 1e-9))
 
-    def _locate(self, result: Result) -> Segmentation:
-        """Places the segments; without usable depth they come as they are."""
+    def _locate(self, result: Result) -> Result:
+        """Places the segments; without usable depth or a transform they come as they are."""
         assert result.depth is not None
         if missing := result.depth.wait():
             slop = self.settings.depth.slop
             text = f"the latest image has {missing.value} (depth.slop {slop:g} s)"
             self._count(result.camera, missing.value, text)
-            return result.segmentation
+            return result
+        transform = self._transform(result, result.depth.arrival)
+        if transform is None:
+            return result
         message, info = result.depth.message, result.depth.info
+        target = self.settings.target_frame
         try:
-            camera = self._camera(result.camera, info)
             depth = decode_depth(message, self.settings.max_pixels)
-            placed = locate(result.segmentation, depth, camera)
+            camera = self._camera(result.camera, info, depth.shape)
+            moved = transform if target else None
+            placed = locate(result.segmentation, depth, camera, moved)
         except ValueError as error:
             self._count(result.camera, BAD, str(error))
             self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")
-            return result.segmentation
+            return result
         self._count(result.camera, USED, "")
-        return placed
+        surface = Surface(depth, camera, result.position_frame, transform, upright=bool(target))
+        return replace(result, segmentation=placed, surface=surface)
 
-    def _camera(self, name: str, info: Any) -> PinholeCamera:
+    def _transform(self, result: Result, arrival: float) -> Transform | None:
+        """From the image's frame to that of positions, None where it is not known."""
+        target, source = self.settings.target_frame, frame_name(result.header.frame_id)
+        if target in ("", source):
+            return Transform.identity()
+        stamp = max(stamp_ns(result.header), 0)
+        why = "its header.frame_id is empty"
+        if self.frames and source:
+            until = arrival + self.settings.transform_timeout
+            found = self.frames.find(result.camera, target, source, stamp, until)
+            if found:
+                return found
+            why = self.frames.explain(target, source, stamp)
+        text = f"the latest image has no transform to {target!r} (target_frame): {why}"
+        self._count(result.camera, NO_TRANSFORM, text)
+        self._log.log(logging.WARNING, "transform", f"segments have no position: {text}")
+        return None
+
+    def _camera(self, name: str, info: Any, size: tuple[int, ...]) -> PinholeCamera:
         """The camera of a camera_info, kept while nothing in it changes: its rays take a while."""
-        key = (tuple(info.k), tuple(info.d), info.distortion_model, info.height, info.width)
+        model = (tuple(info.k), tuple(info.d), info.distortion_model, info.height, info.width)
+        key = (*model, size)
         if name not in self._cameras or self._cameras[name][0] != key:
-            self._cameras[name] = (key, read_camera(info))
+            height, width = size
+            self._cameras[name] = (key, read_camera(info).scaled((height, width)))
         return self._cameras[name][1]
 
     def _count(self, camera: str, what: str, problem: str) -> None:
@@ -113,9 +150,9 @@ class Enrichment:
             self._problems[camera] = problem
 
 
-def _timed(result: Result, stage: str, step: Callable[[Result], Segmentation]) -> Result:
-    """A result whose segmentation went through a step, with the step's time among its stages."""
+def _timed(result: Result, stage: str, step: Callable[[Result], Result]) -> Result:
+    """A result that went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    times = {**done.stage_times, stage: time.perf_counter() - began}
-    return replace(result, segmentation=replace(done, stage_times=times))
+    times = {**done.segmentation.stage_times, stage: time.perf_counter() - began}
+    return replace(done, segmentation=replace(done.segmentation, stage_times=times))

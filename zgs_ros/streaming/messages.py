@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import cv2
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import check_image
+
+FIELD_TYPES = {"f": 7, "u": 6}
+"""FLOAT32 and UINT32 of sensor_msgs/PointField, by NumPy's kind."""
 
 
 class MessageFactory(Protocol):
@@ -43,6 +47,7 @@ def segment_array(
     segmentation: Segmentation,
     processing_time: float,
     embeddings: bool = True,
+    position_frame: str = "",
 ) -> Any:
     """A zgs_ros/SegmentArray.
 
@@ -52,10 +57,12 @@ def segment_array(
         segmentation: What was seen.
         processing_time: Seconds from taking the image to the finished segmentation.
         embeddings: Whether the segments carry their embeddings.
+        position_frame: Frame of their positions, "" for the image's.
     """
     return factory.create(
         "zgs_ros/msg/SegmentArray",
         header=header,
+        position_frame=position_frame or header.frame_id,
         model=segmentation.model,
         label_image=label_image(factory, header, segmentation),
         segments=[segment(factory, seen, embeddings) for seen in segmentation.segments],
@@ -73,6 +80,7 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
         "zgs_ros/msg/Segment",
         id=seen.id,
         track_id=seen.track_id,
+        class_id=seen.class_id,
         label=seen.label,
         score=float(seen.score),
         alternatives=[
@@ -127,6 +135,59 @@ def jpeg_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8], q
     )
 
 
+def point_cloud(
+    factory: MessageFactory, header: Any, cloud: NDArray[np.void], is_dense: bool
+) -> Any:
+    """A sensor_msgs/PointCloud2.
+
+    Args:
+        factory: Makes the messages.
+        header: With the frame of the points.
+        cloud: `zgs_ros.clouds.POINT` (height, width), or (n,), which has height 1; fields of 4 bytes.
+        is_dense: Whether every point's place is known.
+    """
+    cloud = np.ascontiguousarray(np.atleast_2d(cloud))
+    height, width = cloud.shape
+    fields = [
+        factory.create(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=4 * number,
+            datatype=FIELD_TYPES[cloud.dtype[name].kind],
+            count=1,
+        )
+        for number, name in enumerate(cloud.dtype.names or ())
+    ]
+    return factory.create(
+        "sensor_msgs/msg/PointCloud2",
+        header=header,
+        height=height,
+        width=width,
+        fields=fields,
+        is_bigendian=sys.byteorder == "big",
+        point_step=cloud.itemsize,
+        row_step=cloud.itemsize * width,
+        data=factory.octets(cloud.reshape(-1).view(np.uint8)),
+        is_dense=is_dense,
+    )
+
+
+def pose(
+    factory: MessageFactory,
+    position: Iterable[float],
+    quaternion: Iterable[float] = (0.0, 0.0, 0.0, 1.0),
+) -> Any:
+    """A geometry_msgs/Pose of (x, y, z) in metres and a quaternion (x, y, z, w)."""
+    create = factory.create
+    place = dict(zip("xyz", map(float, position), strict=True))
+    turn = dict(zip("xyzw", map(float, quaternion), strict=True))
+    return create(
+        "geometry_msgs/msg/Pose",
+        position=create("geometry_msgs/msg/Point", **place),
+        orientation=create("geometry_msgs/msg/Quaternion", **turn),
+    )
+
+
 def header(factory: MessageFactory, stamp_ns: int, frame_id: str = "") -> Any:
     """A std_msgs/Header."""
     seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
@@ -176,6 +237,7 @@ def parse_segment(message: Any) -> Segment:
         embedding=np.asarray(message.embedding, np.float32),
         track_id=message.track_id,
         placement=placement if message.position_valid else None,
+        class_id=message.class_id,
     )
 
 

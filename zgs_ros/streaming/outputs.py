@@ -5,6 +5,8 @@ To add an output, add a row to `OUTPUTS` and the function that makes its message
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.clouds import CloudTooLarge, known_points, make_cloud
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.streaming import messages
@@ -22,6 +25,9 @@ from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.port import RELIABLE, Port, Publisher, QosProfile
 from zgs_ros.streaming.stream import Result
+from zgs_ros.streaming.throttle import ThrottledLog
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,37 @@ class Showing:
         result = self.result
         return draw_overlay(result.image, result.segmentation, self.settings.overlay_opacity)
 
+    @cached_property
+    def position_header(self) -> Any:
+        """The image's stamp with the frame of positions."""
+        header, frame = self.result.header, self.result.position_frame
+        if frame == header.frame_id:
+            return header
+        return messages.header(self.factory, messages.stamp_ns(header), frame)
+
+    @cached_property
+    def cloud(self) -> NDArray[np.void] | None:
+        """`zgs_ros.clouds.POINT` (height, width), None where the surface is not known.
+
+        Raises:
+            zgs_ros.clouds.CloudTooLarge: See `make_cloud`.
+        """
+        result = self.result
+        if result.surface is None:
+            return None
+        return make_cloud(result.surface, result.image, result.segmentation)
+
 
 def segments(showing: Showing) -> Any:
     """A zgs_ros/SegmentArray."""
     result, embeddings = showing.result, showing.settings.publish_embeddings
     return messages.segment_array(
-        showing.factory, result.header, result.segmentation, result.processing_time, embeddings
+        showing.factory,
+        result.header,
+        result.segmentation,
+        result.processing_time,
+        embeddings,
+        result.position_frame,
     )
 
 
@@ -75,7 +106,10 @@ def markers(showing: Showing) -> Any:
     result = showing.result
     if result.depth is None:
         return None
-    return marker_array(showing.factory, result.header, result.segmentation)
+    viewpoint = None
+    if result.surface and result.surface.upright:
+        viewpoint = result.surface.transform.translation.tolist()
+    return marker_array(showing.factory, showing.position_header, result.segmentation, viewpoint)
 
 
 def detections(showing: Showing) -> Any:
@@ -85,7 +119,22 @@ def detections(showing: Showing) -> Any:
 
 def detections_3d(showing: Showing) -> Any:
     """A vision_msgs/Detection3DArray."""
-    return detection3d_array(showing.factory, showing.result.header, showing.result.segmentation)
+    return detection3d_array(showing.factory, showing.position_header, showing.result.segmentation)
+
+
+def points(showing: Showing) -> Any:
+    """A sensor_msgs/PointCloud2 aligned with the image, None where the surface is not known."""
+    if showing.cloud is None:
+        return None
+    return messages.point_cloud(showing.factory, showing.position_header, showing.cloud, False)
+
+
+def labelled_points(showing: Showing) -> Any:
+    """A sensor_msgs/PointCloud2 of known points, None where the surface is not known."""
+    if showing.cloud is None:
+        return None
+    cloud = known_points(showing.cloud)
+    return messages.point_cloud(showing.factory, showing.position_header, cloud, True)
 
 
 def feature_image(showing: Showing) -> Any:
@@ -171,7 +220,8 @@ OUTPUTS = (
         "markers",
         "visualization_msgs/msg/MarkerArray",
         markers,
-        "Boxes and labels in space, for RViz. With depth, while subscribed.",
+        "Boxes and labels in space, in the frame of positions, for RViz. With depth, while "
+        "subscribed.",
         in_bag=_with_depth,
     ),
     Output(
@@ -187,9 +237,26 @@ OUTPUTS = (
         "detections_3d",
         "vision_msgs/msg/Detection3DArray",
         detections_3d,
-        "Boxes in metres. With publish_detections and depth, while subscribed.",
+        "Boxes in metres, in the frame of positions. With publish_detections and depth, while subscribed.",
         exists=_with_detections_3d,
         in_bag=_with_detections_3d,
+    ),
+    Output(
+        "points",
+        "sensor_msgs/msg/PointCloud2",
+        points,
+        "Every pixel of the image in space, height x width as the image: x, y, z (nan where depth is "
+        "not known), rgb, label (class_id), instance (Segment.id). Up to 4K. With depth, while "
+        "subscribed, also best effort.",
+        exists=_with_depth,
+    ),
+    Output(
+        "labelled_points",
+        "sensor_msgs/msg/PointCloud2",
+        labelled_points,
+        "The same points without those that are not known. With depth, while subscribed, also best "
+        "effort.",
+        exists=_with_depth,
     ),
     Output(
         "feature_image",
@@ -230,6 +297,8 @@ class Outputs:
         self.settings = settings
         self._factory = factory
         self._cameras = cameras
+        self._left_out: Counter[str] = Counter()
+        self._log = ThrottledLog(logger)
 
     def wanted(self, camera: str | None = None) -> bool:
         """Whether anybody listens to results of a camera, or of any; diagnostics don't count."""
@@ -250,9 +319,18 @@ class Outputs:
             publisher = publishers.get(row.topic)
             if publisher is None or not publisher.subscription_count():
                 continue
-            message = row.make(showing)
+            try:
+                message = row.make(showing)
+            except CloudTooLarge as error:  # which costs the clouds alone
+                self._left_out[row.topic] += 1
+                self._log.log(logging.WARNING, row.topic, f"{row.topic} is left out: {error}")
+                continue
             if message is not None:
                 publisher.publish(message)
+
+    def facts(self) -> dict[str, str]:
+        """How many messages were left out since they would be too large; for the diagnostics."""
+        return {f"left out: {topic}": str(count) for topic, count in dict(self._left_out).items()}
 
     def close(self) -> None:
         """Takes the topics from the graph."""
