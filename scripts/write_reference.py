@@ -45,9 +45,19 @@ INTERFACES = (
     "msg/Label.msg",
     "msg/Query.msg",
     "msg/QueryResult.msg",
+    "msg/ClassGroup.msg",
+    "msg/Classes.msg",
+    "msg/ClassesResult.msg",
+    "msg/Watch.msg",
+    "msg/Watches.msg",
+    "msg/WatchesResult.msg",
+    "msg/Alert.msg",
     "srv/ObjectCloud.srv",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
+    "srv/SegmentMask.srv",
+    "srv/SetClasses.srv",
+    "srv/SetWatches.srv",
 )
 
 
@@ -131,7 +141,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def kind_name(setting: Setting) -> str:
     """Type as `ros2 param describe` names it."""
-    names = {bool: "boolean", int: "integer", float: "double", str: "string", tuple: "string array"}
+    names = {bool: "boolean", int: "integer", float: "double", str: "string"}
+    if setting.kind is tuple:
+        return f"{names[type(setting.default[0])]} array"
     return names[setting.kind]
 
 

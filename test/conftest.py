@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ import ros_support
 
 if TYPE_CHECKING:
     from conformance import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nodes of the tests keep their classes where nobody misses them."""
+    os.environ["ROS_HOME"] = str(tmp_path_factory.mktemp("ros_home"))
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,28 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.005)
 
     return wait
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of test/chaos."""
+    group = parser.getgroup("chaos")
+    group.addoption(
+        "--chaos-hours", type=float, default=0.05, help="that each test of test/chaos takes"
+    )
+    group.addoption(
+        "--chaos-seed", type=int, help="of what happens there; by default another one each time"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of test/chaos as one table."""
+    reports = (r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []))
+    rows = [dict(r.user_properties) for r in reports if "chaos" in dict(r.user_properties)]
+    if rows:
+        terminalreporter.section("chaos")
+    for row in rows:
+        figures = ", ".join(f"{name} {value}" for name, value in row.items() if name != "chaos")
+        terminalreporter.write_line(f"{row['chaos']}: {figures}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-from cyclonedds.pub import DataWriter
-from cyclonedds.sub import DataReader
-from dds_support import DOMAIN
+from dds_support import DOMAIN, ServiceClient, identity
 
-from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import SERVICE, DdsNode
-from zgs_ros.dds.service import join_reply, service_id, split_request
+from zgs_ros.dds.node import DdsNode
+from zgs_ros.dds.service import join_reply, split_request
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.message_types import DISTROS
 
@@ -22,39 +18,6 @@ Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
 QUERY = "zgs_ros/srv/QuerySegments"
 TYPES = TypeSupport("jazzy")
-
-
-class Client:
-    """Asks as rmw_cyclonedds_cpp does."""
-
-    def __init__(self, node: DdsNode, name: str, type_name: str = QUERY) -> None:
-        self._types = node.types
-        self._type_name = type_name
-        qos = raw.endpoint_qos(SERVICE, "", service_id())
-        request = node._topic(f"rq{name}Request", f"{type_name}_Request")
-        reply = node._topic(f"rr{name}Reply", f"{type_name}_Response")
-        self.writer = DataWriter(node._participant, request, qos=qos)
-        self._reader = DataReader(node._participant, reply, qos=qos)
-
-    def is_connected(self) -> bool:
-        """Whether the service is seen, and what it answers can be heard."""
-        return bool(
-            self.writer.get_matched_subscriptions() and self._reader.get_matched_publications()
-        )
-
-    def ask(self, number: int, **fields: Any) -> None:
-        request = self._types.create_partly(f"{self._type_name}_Request", **fields)
-        cdr = bytes(self._types.serialize(request))
-        raw.write(self.writer, memoryview(cdr[:4] + identity(number) + cdr[4:]))
-
-    def answers(self) -> list[tuple[bytes, Any]]:
-        found = [split_request(cdr) for cdr in raw.take(self._reader, 20)]
-        kind = f"{self._type_name}_Response"
-        return [(who, self._types.deserialize(body, kind)) for who, body in found]
-
-
-def identity(number: int) -> bytes:
-    return np.array([42, number], "<u8").tobytes()
 
 
 def test_requests_are_answered_with_their_identity(eventually: Eventually) -> None:
@@ -68,7 +31,7 @@ def test_requests_are_answered_with_their_identity(eventually: Eventually) -> No
     with DdsNode("server", network=NETWORK) as server, DdsNode("client", network=NETWORK) as other:
         service = server.create_service("~/query", QUERY, handle)
         assert service.name == "/server/query"
-        client = Client(other, service.name)
+        client = ServiceClient(other, service.name, QUERY)
         eventually(client.writer.get_matched_subscriptions, "the service is seen")
         eventually(service._writer.get_matched_subscriptions, "the client is seen")
         for number, text in enumerate(["mug", "bad", "chair"]):

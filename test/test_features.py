@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conformance import DdsWorld, MemoryWorld, World
-from test_dds_service import Client
+from dds_support import ServiceClient
 
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
@@ -79,7 +79,7 @@ def test_a_node_publishes_them_where_they_are_wanted(world: World) -> None:
 def test_a_text_is_embedded_and_a_bad_one_gets_an_empty_answer() -> None:
     with DdsWorld() as world:
         world.start(publish_features=True)
-        client = Client(world.port, "/zgs/embed", ENCODE)
+        client = ServiceClient(world.port, "/zgs/embed", ENCODE)
         world.until(client.is_connected, "the service is seen")
         client.ask(1, prompt="something to sit on")
         client.ask(2, prompt=" ")

@@ -43,6 +43,8 @@ OTHERS = {
     "vision_msgs": vision_msgs.DEFINITIONS,
 }
 """Messages that rosbags does not bring: their fields, by package and name."""
+SET_BOOL = "bool data\n---\nbool success\nstring message\n"
+"""Definition of std_srvs/SetBool, which rosbags does not bring."""
 
 OLDER = ("foxy", "galactic")
 """Distributions whose messages are near enough to those of Humble."""
@@ -77,6 +79,7 @@ class MessageTypes:
             self._store.register(get_types_from_msg(path.read_text(), f"zgs_ros/msg/{path.stem}"))
         for path in service_definitions():
             self._store.register(_service_types(path.read_text(), f"zgs_ros/srv/{path.stem}"))
+        self._store.register(_service_types(SET_BOOL, "std_srvs/srv/SetBool"))
 
     def create(self, type_name: str, **fields: Any) -> Any:
         """A message with all of its fields given."""
