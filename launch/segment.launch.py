@@ -55,6 +55,12 @@ ARGUMENTS = (
         description="As image_topic; if not given, camera_info beside the image.",
     ),
     DeclareLaunchArgument(
+        "target_frame",
+        default_value="",
+        description="Frame of positions, such as map or base_link; if not given, what the parameter "
+        "file says (that of the image).",
+    ),
+    DeclareLaunchArgument(
         "image_transport",
         default_value="",
         choices=["", "raw", "compressed"],
@@ -163,7 +169,9 @@ def parameters(values: dict[str, str]) -> list[Any]:
             raise RuntimeError(f"params_file: there is no file {values['params_file']!r}")
         sources.append(values["params_file"])
     given: dict[str, Any] = {
-        name: values[name] for name in ("image_transport", "profile", "device") if values[name]
+        name: values[name]
+        for name in ("image_transport", "profile", "device", "target_frame")
+        if values[name]
     }
     if values["max_rate"]:
         try:

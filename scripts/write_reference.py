@@ -52,6 +52,7 @@ INTERFACES = (
     "msg/Watches.msg",
     "msg/WatchesResult.msg",
     "msg/Alert.msg",
+    "srv/ObjectCloud.srv",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
     "srv/SegmentMask.srv",

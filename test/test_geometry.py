@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zgs_ros import geometry
 from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Placement, Roi, Segment, Segmentation
+from zgs_ros.transforms import Transform
 
 HEIGHT, WIDTH = 48, 64
 MATRIX = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
@@ -55,6 +56,17 @@ def test_a_flat_board_is_where_it_is_and_as_large_as_it_is() -> None:
     # Its middle is 10 columns and 6 rows from the optical axis, at 60 pixels per metre and metre.
     assert placement.position == pytest.approx((10 / 60 * 2, 6 / 60 * 2, 2.0), abs=0.02)
     assert placement.size == pytest.approx((20 / 60 * 2, 12 / 60 * 2, 0.0), abs=0.05)
+
+
+def test_places_can_be_wanted_in_another_frame_with_sizes_along_its_axes() -> None:
+    seen = board()
+    # As a robot that looks along its x axis: y points to the left, z up; the camera is 1 m above 0.
+    forward = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    moved = Transform(forward, np.array([0.0, 0.0, 1.0]))
+    placement = locate(seen, board_depth(seen), CAMERA, moved).segments[1].placement
+    assert placement is not None
+    assert placement.position == pytest.approx((2.0, -10 / 60 * 2, 1 - 6 / 60 * 2), abs=0.02)
+    assert placement.size == pytest.approx((0.0, 20 / 60 * 2, 12 / 60 * 2), abs=0.05)
 
 
 def _unreadable(value: np.float32) -> Callable[[Depth], None]:

@@ -119,6 +119,7 @@ RESERVED = {
     *("query", "segment_image", "feature_image", "embed"),
     *("label_mask", "label_mask_16", "confidence", "label_info", "instances", "alerts"),
     *("query", "segment_image", "segment_mask", "set_classes", "watch", "enable"),
+    *("points", "labelled_points", "object_cloud"),
 }
 
 

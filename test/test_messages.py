@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
+from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.markers import ADD, CUBE, DELETE_ALL, TEXT, marker_array
 from zgs_ros.streaming.outputs import OUTPUTS, Outputs, Publishers, output_topic
 from zgs_ros.streaming.pairing import DepthFeed
 from zgs_ros.streaming.stream import Result
+from zgs_ros.transforms import Transform
 
 TYPES = TypeSupport("jazzy")
 HEADER = messages.header(TYPES, 1_700_000_000_123_456_789, "camera")
@@ -206,7 +210,9 @@ def outputs(*subscribed: str) -> tuple[Outputs, Publishers]:
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
 TICKET = DepthFeed(0.1).expect(HEADER)
-RESULT = Result("front", HEADER, PIXELS, segmentation(), 0.25, TICKET)
+CAMERA = CameraModel(np.array([[6.0, 0, 2.5], [0, 6.0, 1.5], [0, 0, 1]]), (4, 6))
+SURFACE = Surface(np.full((4, 6), 2, np.float32), CAMERA, "camera", Transform.identity(), False)
+RESULT = Result("front", HEADER, PIXELS, segmentation(), 0.25, TICKET, SURFACE)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,8 @@ def test_only_what_somebody_listens_to_is_made(
 def test_without_depth_there_are_no_markers() -> None:
     maker, made = outputs(*NAMES)
     maker.publish(Result("front", HEADER, PIXELS, segmentation(), 0.25))
-    assert [name for name in NAMES if not made[name].sent] == ["markers"]
+    missing = [name for name in NAMES if not made[name].sent]
+    assert missing == ["markers", "points", "labelled_points"]
 
 
 def test_each_camera_has_its_own_topics_and_listeners() -> None:
@@ -271,6 +278,50 @@ def test_markers_show_what_has_a_place_and_replace_those_before() -> None:
     assert (label.ns, label.type, label.text) == ("labels", TEXT, "red mug")
     assert label.pose.position.y < -0.2 - 0.4 / 2, "above the box: y points down"
     assert label.lifetime.sec > 0
+
+
+def test_with_a_target_frame_what_is_in_space_names_it_and_keeps_the_stamp() -> None:
+    moved = Transform.of_quaternion((1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 1.0))
+    surface = replace(SURFACE, frame="map", transform=moved, upright=True)
+    maker, made = outputs(*NAMES)
+    maker.publish(replace(RESULT, surface=surface, target_frame="map"))
+    segments = made["segments"].sent[0]
+    assert (segments.header, segments.position_frame) == (HEADER, "map")
+    headers = [made[n].sent[0].header for n in ("points", "labelled_points", "detections_3d")]
+    headers += [marker.header for marker in made["markers"].sent[0].markers]
+    assert {header.frame_id for header in headers} == {"map"}
+    assert {messages.stamp_ns(header) for header in headers} == {messages.stamp_ns(HEADER)}
+    _, box, label = made["markers"].sent[0].markers
+    assert label.pose.position.z > box.pose.position.z + 0.05 / 2, "above the box: z points up"
+    assert made["label_image"].sent[0].header is HEADER
+
+
+def test_clouds_go_out_as_their_readers_expect_them() -> None:
+    pixels = np.full((4, 6, 3), (255, 128, 1), np.uint8)
+    depth = SURFACE.depth.copy()
+    depth[0, 0] = 0
+    maker, made = outputs("points", "labelled_points")
+    maker.publish(replace(RESULT, image=pixels, surface=replace(SURFACE, depth=depth)))
+    whole = over_the_wire(made["points"].sent[0])
+    assert (whole.height, whole.width, whole.is_dense, whole.is_bigendian) == (4, 6, False, False)
+    described = [(f.name, f.offset, f.datatype, f.count) for f in whole.fields]
+    floats = [(name, 4 * number, 7, 1) for number, name in enumerate(("x", "y", "z", "rgb"))]
+    assert described == [*floats, ("label", 16, 6, 1), ("instance", 20, 6, 1)]
+    assert (whole.point_step, whole.row_step, len(whole.data)) == (24, 144, 576)
+    words = whole.data.view("<u4").reshape(4, 6, 6)
+    assert words[1, 1].tolist()[3:] == [0xFF8001, 65535, 7]
+    assert np.isnan(words.view("<f4")[0, 0, :3]).all()
+    known = over_the_wire(made["labelled_points"].sent[0])
+    assert (known.height, known.width, known.is_dense, known.row_step) == (1, 23, True, 552)
+    assert np.array_equal(known.data, whole.data[24:])
+
+
+def test_a_picture_too_large_for_a_cloud_costs_the_clouds_alone() -> None:
+    large = Segmentation(np.zeros((2161, 3840), np.uint16), ())
+    maker, made = outputs("segments", "points", "labelled_points")
+    maker.publish(replace(RESULT, segmentation=large))
+    assert [len(made[name].sent) for name in ("segments", "points", "labelled_points")] == [1, 0, 0]
+    assert maker.facts() == {"left out: points": "1", "left out: labelled_points": "1"}
 
 
 def test_settings_can_be_replaced_while_running() -> None:

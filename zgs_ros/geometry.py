@@ -1,6 +1,6 @@
-"""From depth to 3D: where segments are, and how large, in the camera's optical frame.
+"""From depth to 3D: where segments are, and how large, in the camera's optical frame or another.
 
-Axes as in ROS (REP 103): x right, y down, z forward; metres.
+Axes of the camera as in ROS (REP 103): x right, y down, z forward; metres.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
 from zgs_ros.segmentation import Placement, Segment, Segmentation
+from zgs_ros.transforms import Transform
 
 MIN_PIXELS = 8
 """A place is told from at least this many pixels with depth ..."""
@@ -201,7 +202,10 @@ def fits(size: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def locate(
-    segmentation: Segmentation, depth: NDArray[np.float32], camera: CameraModel
+    segmentation: Segmentation,
+    depth: NDArray[np.float32],
+    camera: CameraModel,
+    transform: Transform | None = None,
 ) -> Segmentation:
     """Gives each segment its placement; those without enough valid depth have none.
 
@@ -210,6 +214,8 @@ def locate(
         depth: float32 (height, width), distance along the optical axis in metres; nan, inf and what
             is not above 0 are invalid. It may be of another resolution than the image.
         camera: Of the depth.
+        transform: From the camera's optical frame to the one that places are wanted in, None for that
+            of the camera. Sizes are along the axes of that frame.
 
     Raises:
         ValueError: If depth and image differ in aspect ratio: then they are not registered.
@@ -239,7 +245,7 @@ def locate(
         if box is not None:
             window = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
             mask = labels[window] == segment.id
-            placement = _place(mask, valid[window], depth[window], rays[window], margin)
+            placement = _place(mask, valid[window], depth[window], rays[window], margin, transform)
         segments.append(replace(segment, placement=placement))
     return replace(segmentation, segments=tuple(segments))
 
@@ -250,6 +256,7 @@ def _place(
     depth: NDArray[np.float32],
     rays: NDArray[np.float32],
     margin: int,
+    transform: Transform | None,
 ) -> Placement | None:
     """Placement of one segment in a window around it, all arrays (rows, columns, ...)."""
     seen = mask & valid
@@ -263,9 +270,10 @@ def _place(
     points = _points(inner, depth, rays)
     near, far = np.percentile(points[:, 2], EXTENT)
     # The border counts for the size, but not what is seen past it.
-    low, high = np.percentile(
-        _points(seen & (depth >= near) & (depth <= far), depth, rays), EXTENT, axis=0
-    )
+    outline = _points(seen & (depth >= near) & (depth <= far), depth, rays)
+    if transform:
+        points, outline = transform.apply(points), transform.apply(outline)
+    low, high = np.percentile(outline, EXTENT, axis=0)
     x, y, z = (float(value) for value in np.median(points, axis=0))
     across, down, deep = (float(value) for value in high - low)
     found = (x, y, z), (across, down, deep)

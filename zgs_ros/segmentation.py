@@ -40,7 +40,8 @@ class Roi:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where something is and how large, in the camera's optical frame: x right, y down, z forward.
+    """Where something is and how large: in the camera's optical frame (x right, y down, z forward), or
+    in the one that was asked for.
 
     Attributes:
         position: Median of its visible surface [m].

@@ -18,10 +18,13 @@ from zgs_ros.message_types import MessageTypes
 from zgs_ros.rotation import rotations, segment_upright
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.frames import TF, TF_STATIC, TF_TYPE, Frames, frame_name
 from zgs_ros.streaming.images import BadImage, decode
+from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.outputs import OUTPUTS, Outputs
 from zgs_ros.streaming.pairing import QUEUE_LENGTH, DepthFeed, DepthTicket
 from zgs_ros.streaming.stream import Result
+from zgs_ros.transforms import TransformBuffer
 
 
 class State(Enum):
@@ -131,6 +134,10 @@ class BagLabelling:
         self._images = {camera.topics.image: camera for camera in plan.cameras}
         topics = {camera.name: camera.topics.image for camera in plan.cameras}
         self._enrichment = Enrichment(settings, _Clock(writer), topics)
+        self._wait_ns = 0
+        if settings.depth.enabled and settings.target_frame:
+            self._enrichment.frames = Frames(TransformBuffer(), waits=False)
+            self._wait_ns = round(settings.transform_timeout * 1e9)
         cameras = {
             camera.name: {
                 row.topic: writer.create_publisher(camera.output(row.topic), row.type_name)
@@ -148,15 +155,23 @@ class BagLabelling:
             zgs_ros.bags.bag.DamagedBag: If something in it can't be read.
         """
         kinds = {name: topic.type for name, topic in bag.topics.items()}
-        for recorded in bag.messages({*self._images, *self._depths, *self._plan.copied}):
+        moving = {TF} if self._enrichment.frames else set()
+        if (
+            moving and TF_STATIC in kinds
+        ):  # what holds for good may be recorded after the first image
+            for recorded in bag.messages({TF_STATIC}):
+                self._take_transforms(recorded)
+        for recorded in bag.messages({*self._images, *self._depths, *moving, *self._plan.copied}):
             if recorded.topic in self._plan.copied:
                 self._writer.write(recorded)
             self._take_depth(recorded, kinds)
+            if recorded.topic in moving:
+                self._take_transforms(recorded)
             if recorded.topic in self._images:
                 outcome = self._take(recorded, kinds[recorded.topic])
                 if outcome:
                     yield outcome
-            while self._waiting and self._is_due(self._waiting[0]):
+            while self._waiting and self._is_due(self._waiting[0], recorded.time):
                 yield self._label(self._waiting.popleft())
         while self._waiting:
             yield self._label(self._waiting.popleft())
@@ -173,6 +188,14 @@ class BagLabelling:
             except Exception:  # its images will be without depth, which is counted
                 continue
             (feed.offer_info if kind.endswith("/CameraInfo") else feed.offer)(message)
+
+    def _take_transforms(self, recorded: Recorded) -> None:
+        assert self._enrichment.frames is not None
+        try:
+            message = self._types.deserialize(recorded.data, TF_TYPE)
+        except Exception:  # images that need it will be without places, which is counted
+            return
+        self._enrichment.frames.offer(message, static=recorded.topic == TF_STATIC)
 
     def _take(self, recorded: Recorded, kind: str) -> Outcome | None:
         """Lets an image wait for its turn; the outcome of one that needs not."""
@@ -192,10 +215,27 @@ class BagLabelling:
         self._waiting.append(_Waiting(camera, recorded, message, ticket))
         return None
 
-    def _is_due(self, image: _Waiting) -> bool:
-        """Whether nothing that may still come belongs to an image, or it has waited for long enough."""
+    def _is_due(self, image: _Waiting, now: int) -> bool:
+        """Whether nothing that may still come belongs to an image, or it has waited for long enough.
+
+        Args:
+            image: That waits.
+            now: Time of the recording that has been reached [ns].
+        """
+        if len(self._waiting) > self._longest_queue:
+            return True
         depth = image.ticket
-        return depth is None or depth.settled or len(self._waiting) > self._longest_queue
+        return depth is None or (
+            depth.settled
+            and (now - image.recorded.time >= self._wait_ns or self._has_transform(image))
+        )
+
+    def _has_transform(self, image: _Waiting) -> bool:
+        """Whether the transform of an image is known."""
+        frames, target = self._enrichment.frames, self._enrichment.settings.target_frame
+        header = image.message.header
+        source, stamp = frame_name(header.frame_id), max(stamp_ns(header), 0)
+        return frames is None or frames.find(image.camera.name, target, source, stamp) is not None
 
     def _label(self, image: _Waiting) -> Outcome:
         recorded, header = image.recorded, image.message.header

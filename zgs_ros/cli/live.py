@@ -121,6 +121,13 @@ def camera(
     ] = None,
     topic: Annotated[str, typer.Option(help="Image topic.")] = "/camera/image_raw",
     frame_id: Annotated[str, typer.Option(help="Frame of the headers.")] = "camera",
+    base_frame: Annotated[
+        str,
+        typer.Option(
+            help="Frame of the robot that carries the camera: with --depth, transforms from map to it "
+            "and to the camera are published; '' = none."
+        ),
+    ] = "base_link",
     loop: Annotated[bool, typer.Option(help="Begin again at the end of the source.")] = True,
     seed: Annotated[int, typer.Option(help="Of the synthetic world.")] = 0,
     transport: Annotated[
@@ -144,6 +151,7 @@ def camera(
                 topic=topic,
                 rate=rate,
                 frame_id=frame_id,
+                base_frame=base_frame,
                 transport=transport,
                 distro=distro,
             )

@@ -381,6 +381,18 @@ class NodeSettings(SegmenterSettings):
     depth: DepthSettings = DepthSettings()
     classes: ClassesSettings = ClassesSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
+    target_frame: str = Field(
+        "",
+        pattern=r"^([^/\s]\S{0,254})?$",
+        description="Frame of positions, sizes, markers, detections_3d and clouds, such as map or "
+        "base_link, by /tf at the image's stamp; '' = that of the image.",
+    )
+    transform_timeout: Annotated[float, Field(ge=0.0, le=10.0)] = Field(
+        0.2,
+        description="Seconds after an image came for which its transform to target_frame is waited "
+        "for.",
+        json_schema_extra=LIVE,
+    )
     image_transport: Literal["raw", "compressed"] = Field(
         "raw",
         description="Type of the image topic: sensor_msgs/Image or CompressedImage.",

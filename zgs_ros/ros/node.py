@@ -17,6 +17,7 @@ from zgs_ros.config import SettingsError
 from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.parameters import change_settings, declare_settings, kept_types
 from zgs_ros.ros.port import RclpyPort, RecentDepth
+from zgs_ros.ros.tf import Tf2Store
 from zgs_ros.ros.time import pass_over_impossible_times
 from zgs_ros.ros.transitions import Transitions, reported
 from zgs_ros.streaming.node import PERIOD, SegmentationNode
@@ -48,6 +49,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
             load_models,
             choose_decode=choose_decode,
             recent=RecentDepth,
+            transforms=Tf2Store,
             way_out=self._command,
         )
         if hasattr(self, "add_pre_set_parameters_callback"):  # not in Humble

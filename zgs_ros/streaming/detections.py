@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zgs_ros.segmentation import Label, Segment, Segmentation
-from zgs_ros.streaming.messages import MessageFactory
+from zgs_ros.streaming.messages import MessageFactory, pose
 
 Position = tuple[float, float, float]
 
@@ -47,7 +47,7 @@ def detection3d_array(factory: MessageFactory, header: Any, segmentation: Segmen
 
     Args:
         factory: Makes the messages.
-        header: The image's header, in whose frame the places are.
+        header: With the image's stamp and the frame that the places are in.
         segmentation: What was seen.
     """
     create = factory.create
@@ -58,7 +58,7 @@ def detection3d_array(factory: MessageFactory, header: Any, segmentation: Segmen
         place = segment.placement
         box = create(
             "vision_msgs/msg/BoundingBox3D",
-            center=_pose(factory, place.position),
+            center=pose(factory, place.position),
             size=create("geometry_msgs/msg/Vector3", **dict(zip("xyz", place.size, strict=True))),
         )
         detections.append(_detection(factory, "Detection3D", header, segment, box, place.position))
@@ -82,7 +82,7 @@ def _detection(
                 ),
                 pose=create(
                     "geometry_msgs/msg/PoseWithCovariance",
-                    pose=_pose(factory, position),
+                    pose=pose(factory, position),
                     covariance=np.zeros(36),
                 ),
             )
@@ -97,12 +97,3 @@ def _probability(label: Label) -> float:
     """What vision_msgs means by a score; a cosine, as far as it can be one, where there is no better."""
     chance = label.probability if label.probability is not None else label.score
     return min(max(float(chance), 0.0), 1.0)
-
-
-def _pose(factory: MessageFactory, position: Position) -> Any:
-    create = factory.create
-    return create(
-        "geometry_msgs/msg/Pose",
-        position=create("geometry_msgs/msg/Point", **dict(zip("xyz", position, strict=True))),
-        orientation=create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-    )

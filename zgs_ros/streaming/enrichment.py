@@ -8,10 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from zgs_ros.classes.classifier import Classifier
+from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings
 from zgs_ros.geometry import locate
 from zgs_ros.segmentation import Segmentation
@@ -23,12 +25,15 @@ from zgs_ros.streaming.depth import (
     is_rectified,
     read_camera,
 )
+from zgs_ros.streaming.frames import Frames, frame_name
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.stream import Result
 from zgs_ros.streaming.throttle import ThrottledLog
 from zgs_ros.tracking import Tracker
+from zgs_ros.transforms import Transform
 
 USED, BAD = "used", "unusable depth or camera_info"
+NO_TRANSFORM = "no transform to target_frame"
 """What became of the depth of a result, beside what `zgs_ros.streaming.pairing.Missing` has."""
 
 logger = logging.getLogger(__name__)
@@ -42,6 +47,9 @@ class Enrichment:
         clock: For images without a stamp.
         image_topics: Of the cameras by their names: they may say that images are rectified.
         classifier: Finds classes; None for none.
+
+    Attributes:
+        frames: What is known of frames, None where no target_frame is set.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class Enrichment:
         classifier: Classifier | None = None,
     ) -> None:
         self.settings = settings
+        self.frames: Frames | None = None
         self._classifier = classifier
         self._clock = clock
         self._image_topics = image_topics
@@ -66,14 +75,17 @@ class Enrichment:
         """The result with all that is known beyond its picture."""
         classifier = self._classifier
         if classifier:
-            result = _timed(result, "classes", lambda r: classifier.name_segments(r.segmentation))
+            result = _timed(result, "classes", partial(_changed, classifier.name_segments))
         if self.settings.tracking.enabled:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
         if classifier:
-            result = _timed(result, "classes", lambda r: classifier.classify(r.segmentation))
-        return _timed(result, "localization", self._locate) if result.depth else result
+            result = _timed(result, "classes", partial(_changed, classifier.classify))
+        if result.depth is None:
+            return result
+        result = replace(result, target_frame=self.settings.target_frame)
+        return _timed(result, "localization", self._locate)
 
     def problems(self) -> list[str]:
         """Why results have no places though depth is wanted, camera by camera; from any thread."""
@@ -85,7 +97,8 @@ class Enrichment:
     def facts(self) -> dict[str, str]:
         """How many results had depth; for the diagnostics, from any thread."""
         with self._lock:
-            return {f"depth: {what}": str(count) for what, count in self._depths.items()}
+            facts = {f"depth: {what}": str(count) for what, count in self._depths.items()}
+        return {**facts, **(self.frames.facts() if self.frames else {})}
 
     def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, a line for each reason."""
@@ -96,35 +109,60 @@ class Enrichment:
                 if what != USED
             ]
 
-    def _track(self, result: Result) -> Segmentation:
+    def _track(self, result: Result) -> Result:
         settings = self.settings.tracking
         tracker = self._trackers.setdefault(result.camera, Tracker(settings))
         tracker.settings = settings
         stamp = stamp_ns(result.header) or self._clock.now_ns()
-        return tracker.update(result.segmentation, stamp * 1e-9)
+        return replace(result, segmentation=tracker.update(result.segmentation, stamp * 1e-9))
 
-    def _locate(self, result: Result) -> Segmentation:
-        """Places the segments; without usable depth they come as they are."""
+    def _locate(self, result: Result) -> Result:
+        """Places the segments; without usable depth or a transform they come as they are."""
         assert result.depth is not None
         if missing := result.depth.wait():
             slop = self.settings.depth.slop
             text = f"the latest image has {missing.value} (depth.slop {slop:g} s)"
             self._count(result.camera, missing.value, text)
-            return result.segmentation
+            return result
+        transform = self._transform(result, result.depth.arrival)
+        if transform is None:
+            return result
         message, info = result.depth.message, result.depth.info
+        target = self.settings.target_frame
         try:
             calibration = self._calibration(result.camera, info, result.segmentation.size)
             depth = decode_depth(message, self.settings.max_pixels)
-            placed = locate(result.segmentation, depth, calibration.camera)
+            height, width = depth.shape
+            camera = calibration.camera.scaled((height, width))
+            placed = locate(result.segmentation, depth, camera, transform if target else None)
         except Exception as error:  # whatever it is, it must not cost the labels
             expected = isinstance(error, ValueError)
             text = str(error) if expected else f"{type(error).__name__}: {error}"
             self._count(result.camera, BAD, text)
             text = f"segments have no position: {text}"
             self._log.log(logging.WARNING, "depth", text, exc_info=not expected)
-            return result.segmentation
+            return result
         self._count(result.camera, USED, "")
-        return placed
+        surface = Surface(depth, camera, result.position_frame, transform, upright=bool(target))
+        return replace(result, segmentation=placed, surface=surface)
+
+    def _transform(self, result: Result, arrival: float) -> Transform | None:
+        """From the image's frame to that of positions, None where it is not known."""
+        target, source = self.settings.target_frame, frame_name(result.header.frame_id)
+        if target in ("", source):
+            return Transform.identity()
+        stamp = max(stamp_ns(result.header), 0)
+        why = "its header.frame_id is empty"
+        if self.frames and source:
+            until = arrival + self.settings.transform_timeout
+            found = self.frames.find(result.camera, target, source, stamp, until)
+            if found:
+                return found
+            why = self.frames.explain(target, source, stamp)
+        text = f"the latest image has no transform to {target!r} (target_frame): {why}"
+        self._count(result.camera, NO_TRANSFORM, text)
+        self._log.log(logging.WARNING, "transform", f"segments have no position: {text}")
+        return None
 
     def _calibration(self, name: str, info: Any, size: tuple[int, int]) -> Calibration:
         """What a camera_info says, kept while nothing in it changes: the camera's rays take a while."""
@@ -148,10 +186,14 @@ class Enrichment:
             self._problems[camera] = problem
 
 
-def _timed(result: Result, stage: str, step: Callable[[Result], Segmentation]) -> Result:
-    """A result whose segmentation went through a step, with the step's time among its stages."""
+def _changed(change: Callable[[Segmentation], Segmentation], result: Result) -> Result:
+    return replace(result, segmentation=change(result.segmentation))
+
+
+def _timed(result: Result, stage: str, step: Callable[[Result], Result]) -> Result:
+    """A result that went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    seconds = done.stage_times.get(stage, 0.0) + time.perf_counter() - began
-    times = {**done.stage_times, stage: seconds}
-    return replace(result, segmentation=replace(done, stage_times=times))
+    times = dict(done.segmentation.stage_times)
+    times[stage] = times.get(stage, 0.0) + time.perf_counter() - began
+    return replace(done, segmentation=replace(done.segmentation, stage_times=times))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from zgs_ros.drawing.palette import colour_of
 from zgs_ros.segmentation import Placement, Segment, Segmentation
-from zgs_ros.streaming.messages import MessageFactory, duration
+from zgs_ros.streaming.messages import MessageFactory, duration, pose
 
 CUBE, TEXT = 1, 9
 """Types of visualization_msgs/Marker."""
@@ -28,20 +30,27 @@ MIN_EXTENT = 0.01
 """Boxes are at least this thick [m]: what is seen from the front has no depth of its own."""
 
 
-def marker_array(factory: MessageFactory, header: Any, segmentation: Segmentation) -> Any:
+def marker_array(
+    factory: MessageFactory,
+    header: Any,
+    segmentation: Segmentation,
+    viewpoint: Sequence[float] | None = None,
+) -> Any:
     """A visualization_msgs/MarkerArray that replaces the one before.
 
     Args:
         factory: Makes the messages.
-        header: The image's header, in whose frame the places are.
+        header: With the image's stamp and the frame that the places are in.
         segmentation: What was seen; segments without a place have no marker.
+        viewpoint: Where the camera is in a frame whose z axis points up; None in the camera's own
+            optical frame.
     """
     markers = [_marker(factory, header, action=DELETE_ALL)]
     for segment in segmentation.segments:
         if segment.placement:
             markers += [
                 _box(factory, header, segment, segment.placement),
-                _label(factory, header, segment, segment.placement),
+                _label(factory, header, segment, segment.placement, viewpoint),
             ]
     return factory.create("visualization_msgs/msg/MarkerArray", markers=markers)
 
@@ -60,16 +69,27 @@ def _box(factory: MessageFactory, header: Any, segment: Segment, place: Placemen
     )
 
 
-def _label(factory: MessageFactory, header: Any, segment: Segment, place: Placement) -> Any:
+def _label(
+    factory: MessageFactory,
+    header: Any,
+    segment: Segment,
+    place: Placement,
+    viewpoint: Sequence[float] | None,
+) -> Any:
     x, y, z = place.position
-    height = TEXT_HEIGHT * z
+    if viewpoint is None:
+        height = TEXT_HEIGHT * z
+        y -= place.size[1] / 2 + height  # y points down
+    else:
+        height = TEXT_HEIGHT * math.dist(place.position, viewpoint)
+        z += place.size[2] / 2 + height
     return _marker(
         factory,
         header,
         ns="labels",
         id=segment.id,
         type=TEXT,
-        position=(x, y - place.size[1] / 2 - height, z),  # y points down
+        position=(x, y, z),
         scale=(0.0, 0.0, height),
         colour=(1.0, 1.0, 1.0, 1.0),
         text=segment.label,
@@ -98,11 +118,7 @@ def _marker(
         id=id,
         type=type,
         action=action,
-        pose=create(
-            "geometry_msgs/msg/Pose",
-            position=create("geometry_msgs/msg/Point", **dict(zip("xyz", position, strict=True))),
-            orientation=create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-        ),
+        pose=pose(factory, position),
         scale=create("geometry_msgs/msg/Vector3", **dict(zip("xyz", scale, strict=True))),
         color=create("std_msgs/msg/ColorRGBA", **dict(zip("rgba", colour, strict=True))),
         lifetime=duration(factory, LIFETIME),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import cv2
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from zgs_ros.classes.watching import Alert, Watch
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import check_image
+
+FIELD_TYPES = {"f": 7, "u": 6}
+"""FLOAT32 and UINT32 of sensor_msgs/PointField, by NumPy's kind."""
 
 
 class MessageFactory(Protocol):
@@ -49,6 +52,7 @@ def segment_array(
     segmentation: Segmentation,
     processing_time: float,
     embeddings: bool = True,
+    position_frame: str = "",
 ) -> Any:
     """A zgs_ros/SegmentArray.
 
@@ -58,10 +62,12 @@ def segment_array(
         segmentation: What was seen.
         processing_time: Seconds from taking the image to the finished segmentation.
         embeddings: Whether the segments carry their embeddings.
+        position_frame: Frame of their positions, "" for the image's.
     """
     return factory.create(
         "zgs_ros/msg/SegmentArray",
         header=header,
+        position_frame=position_frame or header.frame_id,
         model=segmentation.model,
         label_image=label_image(factory, header, segmentation),
         segments=[segment(factory, seen, embeddings) for seen in segmentation.segments],
@@ -192,6 +198,59 @@ def jpeg_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8], q
         header=header,
         format="rgb8; jpeg compressed bgr8",
         data=factory.octets(data.reshape(-1)),
+    )
+
+
+def point_cloud(
+    factory: MessageFactory, header: Any, cloud: NDArray[np.void], is_dense: bool
+) -> Any:
+    """A sensor_msgs/PointCloud2.
+
+    Args:
+        factory: Makes the messages.
+        header: With the frame of the points.
+        cloud: `zgs_ros.clouds.POINT` (height, width), or (n,), which has height 1; fields of 4 bytes.
+        is_dense: Whether every point's place is known.
+    """
+    cloud = np.ascontiguousarray(np.atleast_2d(cloud))
+    height, width = cloud.shape
+    fields = [
+        factory.create(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=4 * number,
+            datatype=FIELD_TYPES[cloud.dtype[name].kind],
+            count=1,
+        )
+        for number, name in enumerate(cloud.dtype.names or ())
+    ]
+    return factory.create(
+        "sensor_msgs/msg/PointCloud2",
+        header=header,
+        height=height,
+        width=width,
+        fields=fields,
+        is_bigendian=sys.byteorder == "big",
+        point_step=cloud.itemsize,
+        row_step=cloud.itemsize * width,
+        data=factory.octets(cloud.reshape(-1).view(np.uint8)),
+        is_dense=is_dense,
+    )
+
+
+def pose(
+    factory: MessageFactory,
+    position: Iterable[float],
+    quaternion: Iterable[float] = (0.0, 0.0, 0.0, 1.0),
+) -> Any:
+    """A geometry_msgs/Pose of (x, y, z) in metres and a quaternion (x, y, z, w)."""
+    create = factory.create
+    place = dict(zip("xyz", map(float, position), strict=True))
+    turn = dict(zip("xyzw", map(float, quaternion), strict=True))
+    return create(
+        "geometry_msgs/msg/Pose",
+        position=create("geometry_msgs/msg/Point", **place),
+        orientation=create("geometry_msgs/msg/Quaternion", **turn),
     )
 
 

@@ -24,6 +24,7 @@ from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
+from zgs_ros.streaming.frames import TransformListener
 from zgs_ros.streaming.images import decode as decode_any
 from zgs_ros.streaming.inputs import CameraInputs, image_topic
 from zgs_ros.streaming.interface import (
@@ -51,6 +52,7 @@ from zgs_ros.streaming.services import (
 from zgs_ros.streaming.statistics import Snapshot
 from zgs_ros.streaming.stream import Result, SegmentationStream, StreamSettings
 from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.transforms import TransformBuffer, TransformStore
 
 PERIOD = 1.0
 """Seconds between two calls of `SegmentationNode.look`."""
@@ -93,6 +95,7 @@ class SegmentationNode:
         load: Makes the segmenter, such as `zgs_ros.segmenter.load_segmenter`.
         choose_decode: Returns what decodes image messages; called when the node is configured.
         recent: Keeps the newest depth images, see `DepthFeed`.
+        transforms: Makes what keeps the transforms of /tf.
         way_out: What a user does to have a transition made, such as a command; for messages.
 
     Raises:
@@ -107,6 +110,7 @@ class SegmentationNode:
         *,
         choose_decode: Callable[[], Callable[..., NDArray[np.uint8]]] = lambda: decode_any,
         recent: Callable[[], RecentMessages] = Recent,
+        transforms: Callable[[], TransformStore] = TransformBuffer,
         way_out: Callable[[str], str] = lambda transition: transition,
     ) -> None:
         check_cameras(settings)
@@ -115,6 +119,7 @@ class SegmentationNode:
         self._load = load
         self._choose_decode = choose_decode
         self._recent = recent
+        self._transforms = transforms
         self._way_out = way_out
         self._lock = threading.Lock()  # held where settings change or begin to be used
         self._configured = False
@@ -122,6 +127,7 @@ class SegmentationNode:
         self._failure = ""
         self._loaded: _Loaded | None = None
         self._cameras: tuple[CameraInputs, ...] = ()
+        self._listener: TransformListener | None = None
         self._renewals = self._lost = 0
         self._log = ThrottledLog(logger)
         with ExitStack[bool | None]() as made:
@@ -175,6 +181,9 @@ class SegmentationNode:
         with self._transition("activate"), ExitStack[None]() as undo:
             loaded = self._loaded or self._bring_in()
             undo.callback(self._unsubscribe)
+            if self._settings.target_frame and self._settings.depth.enabled:
+                self._listener = TransformListener(self._port, self._transforms())
+                loaded.enrichment.frames = self._listener.frames
             for name in self._settings.cameras:
                 inputs = CameraInputs(
                     self._port,
@@ -224,7 +233,10 @@ class SegmentationNode:
 
         What goes wrong is logged: it must go on, since without it nobody learns how the node is.
         """
-        for work in (*(camera.look for camera in self._cameras), self._look_at_classes, self._tell):
+        looks = [camera.look for camera in self._cameras]
+        if listener := self._listener:
+            looks.append(listener.look)
+        for work in (*looks, self._look_at_classes, self._tell):
             try:
                 work()
             except Exception as error:
@@ -263,6 +275,7 @@ class SegmentationNode:
             ),
             "result subscribers": "yes" if wanted else "no",
             **loaded.enrichment.facts(),
+            **loaded.outputs.facts(),
             **_class_facts(loaded),
             **memory_facts(loaded.facts["device"]),
         }
@@ -326,6 +339,11 @@ class SegmentationNode:
         """Loads the models, makes the output topics and starts the stream; all or nothing of it."""
         settings, port = self._settings, self._port
         logger.info("loading the models of profile %r", settings.profile)
+        if settings.target_frame and not settings.depth.enabled:
+            logger.warning(
+                "target_frame %r has no effect: without depth.enabled there are no positions",
+                settings.target_frame,
+            )
         with ExitStack[None]() as undo:
             decode = partial(self._choose_decode(), max_pixels=settings.max_pixels)
             segmenter = self._load(settings)
@@ -405,6 +423,9 @@ class SegmentationNode:
             camera.close()
             self._renewals += camera.renewals
             self._lost += camera.lost
+        listener, self._listener = self._listener, None
+        if listener:
+            listener.close()
 
     def _free(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from zgs_ros.classes.classifier import Classifier
 from zgs_ros.classes.groups import OTHER, ClassGroup
+from zgs_ros.clouds import CloudTooLarge, known_points, make_cloud
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.segmentation import Segmentation
@@ -28,6 +30,9 @@ from zgs_ros.streaming.markers import marker_array
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.port import LATCHED, RELIABLE, Port, Publisher, QosProfile
 from zgs_ros.streaming.stream import Result
+from zgs_ros.streaming.throttle import ThrottledLog
+
+logger = logging.getLogger(__name__)
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +62,26 @@ class Showing:
         return draw_overlay(result.image, result.segmentation, self.settings.overlay_opacity)
 
     @cached_property
+    def position_header(self) -> Any:
+        """The image's stamp with the frame of positions."""
+        header, frame = self.result.header, self.result.position_frame
+        if frame == header.frame_id:
+            return header
+        return messages.header(self.factory, messages.stamp_ns(header), frame)
+
+    @cached_property
+    def cloud(self) -> NDArray[np.void] | None:
+        """`zgs_ros.clouds.POINT` (height, width), None where the surface is not known.
+
+        Raises:
+            zgs_ros.clouds.CloudTooLarge: See `make_cloud`.
+        """
+        result = self.result
+        if result.surface is None:
+            return None
+        return make_cloud(result.surface, result.image, result.segmentation)
+
+    @cached_property
     def class_map(self) -> NDArray[np.uint16]:
         """uint16 (height, width): the class id of each pixel."""
         return self.paint([segment.class_id for segment in self.result.segmentation.segments])
@@ -84,7 +109,12 @@ def segments(showing: Showing) -> Any:
     """A zgs_ros/SegmentArray."""
     result, embeddings = showing.result, showing.settings.publish_embeddings
     return messages.segment_array(
-        showing.factory, result.header, result.segmentation, result.processing_time, embeddings
+        showing.factory,
+        result.header,
+        result.segmentation,
+        result.processing_time,
+        embeddings,
+        result.position_frame,
     )
 
 
@@ -110,7 +140,10 @@ def markers(showing: Showing) -> Any:
     result = showing.result
     if result.depth is None:
         return None
-    return marker_array(showing.factory, result.header, result.segmentation)
+    viewpoint = None
+    if result.surface and result.surface.upright:
+        viewpoint = result.surface.transform.translation.tolist()
+    return marker_array(showing.factory, showing.position_header, result.segmentation, viewpoint)
 
 
 def detections(showing: Showing) -> Any:
@@ -120,7 +153,22 @@ def detections(showing: Showing) -> Any:
 
 def detections_3d(showing: Showing) -> Any:
     """A vision_msgs/Detection3DArray."""
-    return detection3d_array(showing.factory, showing.result.header, showing.result.segmentation)
+    return detection3d_array(showing.factory, showing.position_header, showing.result.segmentation)
+
+
+def points(showing: Showing) -> Any:
+    """A sensor_msgs/PointCloud2 aligned with the image, None where the surface is not known."""
+    if showing.cloud is None:
+        return None
+    return messages.point_cloud(showing.factory, showing.position_header, showing.cloud, False)
+
+
+def labelled_points(showing: Showing) -> Any:
+    """A sensor_msgs/PointCloud2 of known points, None where the surface is not known."""
+    if showing.cloud is None:
+        return None
+    cloud = known_points(showing.cloud)
+    return messages.point_cloud(showing.factory, showing.position_header, cloud, True)
 
 
 def feature_image(showing: Showing) -> Any:
@@ -296,7 +344,8 @@ OUTPUTS = (
         "markers",
         "visualization_msgs/msg/MarkerArray",
         markers,
-        "Boxes and labels in space, for RViz. With depth, while subscribed.",
+        "Boxes and labels in space, in the frame of positions, for RViz. With depth, while "
+        "subscribed.",
         in_bag=_with_depth,
     ),
     Output(
@@ -312,9 +361,26 @@ OUTPUTS = (
         "detections_3d",
         "vision_msgs/msg/Detection3DArray",
         detections_3d,
-        "Boxes in metres. With publish_detections and depth, while subscribed.",
+        "Boxes in metres, in the frame of positions. With publish_detections and depth, while subscribed.",
         exists=_with_detections_3d,
         in_bag=_with_detections_3d,
+    ),
+    Output(
+        "points",
+        "sensor_msgs/msg/PointCloud2",
+        points,
+        "Every pixel of the image in space, height x width as the image: x, y, z (nan where depth is "
+        "not known), rgb, label (class_id), instance (Segment.id). Up to 4K. With depth, while "
+        "subscribed, also best effort.",
+        exists=_with_depth,
+    ),
+    Output(
+        "labelled_points",
+        "sensor_msgs/msg/PointCloud2",
+        labelled_points,
+        "The same points without those that are not known. With depth, while subscribed, also best "
+        "effort.",
+        exists=_with_depth,
     ),
     Output(
         "feature_image",
@@ -375,6 +441,8 @@ class Outputs:
         self._camera_info = camera_info
         self._named: dict[str, int] = {}  # version of the names that a camera's listeners know
         self._lock = threading.Lock()  # held while names are published, which several threads do
+        self._left_out: Counter[str] = Counter()
+        self._log = ThrottledLog(logger)
 
     def wanted(self, camera: str | None = None) -> bool:
         """Whether anybody listens to results of a camera, or of any; diagnostics don't count."""
@@ -394,7 +462,7 @@ class Outputs:
         self._publish_names(result.camera, showing)
         for row, publisher in self._open_rows(result.camera, names=False):
             if publisher.subscription_count():
-                _send(row, publisher, showing)
+                self._send(row, publisher, showing)
 
     def publish_names(self, header: Any) -> None:
         """Publishes what ids are called for each camera, if that has changed."""
@@ -402,6 +470,10 @@ class Outputs:
         for camera in self._cameras:
             empty = Segmentation(np.zeros((1, 1), np.uint16), ())
             self._publish_names(camera, self._showing(Result(camera, header, nothing, empty, 0.0)))
+
+    def facts(self) -> dict[str, str]:
+        """How many messages were left out since they would be too large; for the diagnostics."""
+        return {f"left out: {topic}": str(count) for topic, count in dict(self._left_out).items()}
 
     def close(self) -> None:
         """Takes the topics from the graph."""
@@ -422,19 +494,23 @@ class Outputs:
                 return
             self._named[camera] = version
             for row, publisher in self._open_rows(camera, names=True):
-                _send(row, publisher, showing)
+                self._send(row, publisher, showing)
+
+    def _send(self, row: Output, publisher: Publisher, showing: Showing) -> None:
+        try:
+            message = row.make(showing)
+        except CloudTooLarge as error:  # which costs the clouds alone
+            self._left_out[row.topic] += 1
+            self._log.log(logging.WARNING, row.topic, f"{row.topic} is left out: {error}")
+            return
+        if message is not None:
+            publisher.publish(message)
 
     def _open_rows(self, camera: str, names: bool) -> Iterator[tuple[Output, Publisher]]:
         publishers = self._cameras[camera]
         for row in self._rows:
             if row.topic in publishers and row.names == names:
                 yield row, publishers[row.topic]
-
-
-def _send(row: Output, publisher: Publisher, showing: Showing) -> None:
-    message = row.make(showing)
-    if message is not None:
-        publisher.publish(message)
 
 
 def mask_outputs(groups: Sequence[ClassGroup]) -> tuple[Output, ...]:

@@ -62,13 +62,14 @@ class DepthTicket:
     Attributes:
         stamp_ns: The image's stamp.
         message: The depth image nearest to it so far, None while there is none.
+        arrival: When the image came, on `time.monotonic`.
     """
 
     def __init__(self, stamp: int, feed: DepthFeed) -> None:
         self.stamp_ns = stamp
         self.message: Any = None
         self._feed = feed
-        self._arrival = time.monotonic()
+        self.arrival = time.monotonic()
         self._younger = 0
         self._passed = False
 
@@ -112,7 +113,7 @@ class DepthTicket:
         """Seconds that may be waited for what is missing, where its source ends at a time."""
         if self._younger >= QUEUE_LENGTH or (self._passed and self.message is None):
             return 0.0
-        return min(feed_ends, self._arrival + self._feed.patience) - now
+        return min(feed_ends, self.arrival + self._feed.patience) - now
 
 
 class DepthFeed:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zgs_ros.classes.classifier import Classifier
 from zgs_ros.classes.groups import ClassError, ClassGroup
 from zgs_ros.classes.watching import Watch, Watcher
+from zgs_ros.clouds import CloudTooLarge, object_cloud, oriented_box, places
 from zgs_ros.config import NodeSettings
 from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Label, Segment, Segmentation
@@ -47,16 +48,20 @@ class Found:
     Attributes:
         camera: That the segments were seen by, "" for the only one.
         header: Of the image that they belong to.
+        position_frame: Of their positions.
         segments: zgs_ros/Segments, best first; score is the cosine with the text.
     """
 
     camera: str
     header: Any
+    position_frame: str
     segments: list[Any]
 
 
 class Services:
     """The answers; all of them belong on the stream's thread, see its `call`.
+
+    Of each camera the latest result is kept, and nothing else.
 
     Args:
         segmenter: What sees and embeds.
@@ -89,11 +94,11 @@ class Services:
         self._factory = factory
         self._decode = decode
         self._rotations = rotations
-        self._latest: dict[str, tuple[Any, Segmentation]] = {}
+        self._latest: dict[str, Result] = {}
 
     def remember(self, result: Result) -> None:
-        """Makes a result the one of its camera that `query` searches."""
-        self._latest[result.camera] = (result.header, result.segmentation)
+        """Makes a result the one of its camera that `query` and `object_cloud` look at."""
+        self._latest[result.camera] = replace(result, depth=None)
 
     def segment_image(self, image: Any, camera: str = "") -> Any:
         """zgs_ros/SegmentArray of one sensor_msgs/Image.
@@ -136,25 +141,55 @@ class Services:
             ServiceError: If the text is empty or long, or there is no result yet.
         """
         check_text(text)
-        if not self._latest:
-            raise ServiceError(
-                "there is no result yet: activate the node, send images, and subscribe to its "
-                "segments or set lazy to false"
-            )
-        if camera and camera not in self._latest:
-            raise ServiceError(
-                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
-            )
+        self._check_latest(camera)
         wanted = self._segmenter.embed_text(text)
         ranked = {
-            name: _ranked(segmentation, wanted)
-            for name, (_, segmentation) in self._latest.items()
+            name: _ranked(result.segmentation, wanted)
+            for name, result in self._latest.items()
             if name == camera or not camera
         }
         best = max(ranked, key=lambda name: ranked[name][0].score if ranked[name] else -np.inf)
         found = ranked[best][: max_results or None]
-        header, _ = self._latest[best]
-        return Found(best, header, [messages.segment(self._factory, one) for one in found])
+        latest = self._latest[best]
+        segments = [messages.segment(self._factory, one) for one in found]
+        return Found(best, latest.header, latest.position_frame, segments)
+
+    def object_cloud(
+        self, track_id: int, segment_id: int = 0, camera: str = ""
+    ) -> tuple[Result, Segment, NDArray[np.void]]:
+        """The points of an object of a camera's latest result, `zgs_ros.clouds.POINT` (n,), n > 0.
+
+        Args:
+            track_id: Which one; 0 for the one of `segment_id`.
+            segment_id: Which one where it is not tracked.
+            camera: Whose result; "" for the first one that has it.
+
+        Raises:
+            ServiceError: If there is no such object, or where it is is not known.
+        """
+        self._check_latest(camera)
+        wanted = f"track_id {track_id}" if track_id else f"id {segment_id}"
+        for name, result in self._latest.items():
+            if camera not in ("", name):
+                continue
+            for segment in result.segmentation.segments:
+                if (segment.track_id == track_id) if track_id else (segment.id == segment_id):
+                    break
+            else:
+                continue
+            if result.surface is None:
+                raise ServiceError(
+                    "the latest result has no places in space: it needs depth.enabled, depth and "
+                    "camera_info, and with target_frame its transform; see /diagnostics"
+                )
+            try:
+                cloud = object_cloud(result.surface, result.image, result.segmentation, segment)
+            except CloudTooLarge as error:
+                raise ServiceError(str(error)) from error
+            if not len(cloud):
+                raise ServiceError(f"the segment of {wanted} has no pixel with depth")
+            return result, segment, cloud
+        raise ServiceError(f"no segment of the latest result has {wanted}")
 
     def respond_to_query(self, request: Any) -> dict[str, Any]:
         """Fields of a QuerySegments response to its request.
@@ -163,7 +198,32 @@ class Services:
             ServiceError: See `query`.
         """
         found = self.query(request.text, request.max_results, request.camera)
-        return {"camera": found.camera, "header": found.header, "segments": found.segments}
+        return vars(found)
+
+    def respond_to_object(self, request: Any) -> dict[str, Any]:
+        """Fields of an ObjectCloud response to its request.
+
+        Raises:
+            ServiceError: See `object_cloud`.
+        """
+        result, segment, cloud = self.object_cloud(
+            request.track_id, request.segment_id, request.camera
+        )
+        assert result.surface is not None
+        box = oriented_box(places(cloud), result.surface.upright)
+        create = self._factory.create
+        header = messages.header(
+            self._factory, messages.stamp_ns(result.header), result.surface.frame
+        )
+        return {
+            "camera": result.camera,
+            "label": segment.label,
+            "track_id": segment.track_id,
+            "segment_id": segment.id,
+            "cloud": messages.point_cloud(self._factory, header, cloud, True),
+            "pose": messages.pose(self._factory, box.pose.translation, box.pose.quaternion),
+            "size": create("geometry_msgs/msg/Vector3", **dict(zip("xyz", box.size, strict=True))),
+        }
 
     def respond_to_image(self, request: Any) -> dict[str, Any]:
         """Fields of a SegmentImage response to its request.
@@ -184,6 +244,18 @@ class Services:
         embedding = self._segmenter.embed_text(request.prompt)
         return {"feature": features.feature(self._factory, embedding)}
 
+    def _check_latest(self, camera: str) -> None:
+        """Makes sure that there is a result, of a camera where one is named."""
+        if not self._latest:
+            raise ServiceError(
+                "there is no result yet: activate the node, send images, and subscribe to its "
+                "segments or set lazy to false"
+            )
+        if camera and camera not in self._latest:
+            raise ServiceError(
+                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
+            )
+
     def respond_to_mask(self, request: Any) -> dict[str, Any]:
         """Fields of a SegmentMask response to its request.
 
@@ -197,7 +269,8 @@ class Services:
             raise ServiceError(
                 f"ids are a camera's own: say which one (there are: {', '.join(self._latest)})"
             )
-        for camera, (header, segmentation) in self._latest.items():
+        for camera, result in self._latest.items():
+            segmentation = result.segmentation
             if wanted not in ("", camera):
                 continue
             for segment in segmentation.segments:
@@ -205,7 +278,7 @@ class Services:
                     mask = (segmentation.label_map == segment.id).view(np.uint8) * np.uint8(255)
                     return {
                         "camera": camera,
-                        "mask": messages.mono8_image(self._factory, header, mask),
+                        "mask": messages.mono8_image(self._factory, result.header, mask),
                         "segment": messages.segment(self._factory, segment),
                     }
         what = f"track_id {track}" if track else f"id {number}"
@@ -279,7 +352,12 @@ def query_result(factory: MessageFactory, query: Any, fields: dict[str, Any]) ->
             max_results=query.max_results,
             camera=bounded(query.camera, MAX_TEXT),
         )
-    nothing = {"camera": query.camera, "header": messages.header(factory, 0), "segments": []}
+    nothing = {
+        "camera": query.camera,
+        "header": messages.header(factory, 0),
+        "position_frame": "",
+        "segments": [],
+    }
     return factory.create("zgs_ros/msg/QueryResult", query=query, **{**nothing, **fields})
 
 
@@ -335,6 +413,12 @@ class Service:
 
 
 SERVICES = (
+    Service(
+        "object_cloud",
+        "zgs_ros/srv/ObjectCloud",
+        Services.respond_to_object,
+        "The points of one object of the latest result, and an oriented box around them.",
+    ),
     Service(
         "query",
         "zgs_ros/srv/QuerySegments",

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.clouds import Surface
 from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Segmentation
 from zgs_ros.streaming.clock import Clock, SystemClock
@@ -70,6 +71,8 @@ class Result:
         segmentation: What was seen.
         processing_time: Seconds from taking the frame to the finished segmentation.
         depth: Leads to the image's depth, None where depth is not wanted.
+        surface: The image's surface in space, None where it is not known.
+        target_frame: Frame that positions were asked for in, "" for the image's.
     """
 
     camera: str
@@ -78,6 +81,13 @@ class Result:
     segmentation: Segmentation
     processing_time: float
     depth: DepthTicket | None = None
+    surface: Surface | None = None
+    target_frame: str = ""
+
+    @property
+    def position_frame(self) -> str:
+        """Frame of positions and sizes."""
+        return self.target_frame or str(self.header.frame_id)
 
 
 @dataclass(eq=False)

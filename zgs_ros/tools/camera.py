@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.frames import DEPTH as TF_DEPTH
+from zgs_ros.streaming.frames import TF, TF_STATIC, TF_TYPE
 from zgs_ros.streaming.port import Port, Publisher, QosProfile
-from zgs_ros.tools.sources import Picture, SourceOptions, open_source
+from zgs_ros.tools.sources import SYNTHETIC, Picture, SourceOptions, open_source
+from zgs_ros.transforms import Transform
+
+WORLD = "map"
+
+OPTICAL = Transform(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+"""From the axes of a camera's optics (z forward) to those of a body (x forward), as in REP 103."""
 
 LOOK_SECONDS = 5.0
 JPEG_QUALITY = 90
@@ -36,6 +46,8 @@ class CameraOptions:
         topic: Image topic; camera_info and depth/image_raw are published beside it.
         rate: Pictures per second.
         frame_id: Frame of the headers.
+        base_frame: Frame of the robot that carries a camera whose pose is known; with depth the
+            transforms from ``map`` to it and on to the camera are published. "" = none are.
         transport: ``raw`` (sensor_msgs/Image) or ``compressed`` (JPEG, on ``TOPIC/compressed``).
         name: Node name.
         distro: ROS distribution of the other nodes, by default ROS_DISTRO.
@@ -47,6 +59,7 @@ class CameraOptions:
     topic: str = "/camera/image_raw"
     rate: float = 10.0
     frame_id: str = "camera"
+    base_frame: str = "base_link"
     transport: str = "raw"
     name: str = "camera"
     distro: str | None = None
@@ -83,11 +96,24 @@ class CameraPublishers:
             if options.reading.depth
             else None
         )
+        self._moving: Publisher | None = None
+        if options.reading.depth and options.base_frame and options.source == SYNTHETIC:
+            self._moving = port.create_publisher(TF, TF_TYPE, QosProfile(depth=TF_DEPTH))
+            static = QosProfile(transient_local=True)
+            self._static = port.create_publisher(TF_STATIC, TF_TYPE, static)
+            self._static.publish(self._transforms(0, {options.frame_id: (self._link, OPTICAL)}))
+
+    @property
+    def _link(self) -> str:
+        """The camera's frame with the axes of a body: x forward, y left, z up."""
+        return f"{self._options.frame_id}_link"
 
     def publish(self, picture: Picture, stamp_ns: int) -> None:
         """Publishes a picture with everything that belongs to it, under one header."""
         types = self._port.factory
         header = messages.header(types, stamp_ns, self._options.frame_id)
+        if self._moving and picture.pose is not None:
+            self._moving.publish(self._transforms(stamp_ns, self._places(picture.pose)))
         if self._depth and picture.depth is not None:
             self._depth.publish(messages.depth_image(types, header, picture.depth))
         self._info.publish(self._camera_info(header, picture))
@@ -96,6 +122,37 @@ class CameraPublishers:
         else:
             image = messages.rgb_image(types, header, picture.rgb)
         self.images.publish(image)
+
+    def _places(self, pose: NDArray[np.float64]) -> dict[str, tuple[str, Transform]]:
+        """The robot on the ground below the camera, and the camera on its mast."""
+        link = Transform.of(pose) @ OPTICAL.inverse()
+        forward = link.rotation[:, 0]
+        heading = float(np.arctan2(forward[1], forward[0]))
+        turn = (0.0, 0.0, math.sin(heading / 2), math.cos(heading / 2))
+        base = Transform.of_quaternion((*link.translation[:2].tolist(), 0.0), turn)
+        name = self._options.base_frame
+        return {name: (WORLD, base), self._link: (name, base.inverse() @ link)}
+
+    def _transforms(self, stamp_ns: int, places: dict[str, tuple[str, Transform]]) -> Any:
+        """A tf2_msgs/TFMessage of frames: their parents, and the transforms to them."""
+        types, made = self._port.factory, []
+        for child, (parent, transform) in places.items():
+            turn = dict(zip("xyzw", transform.quaternion, strict=True))
+            moved = dict(zip("xyz", transform.translation.tolist(), strict=True))
+            value = types.create(
+                "geometry_msgs/msg/Transform",
+                translation=types.create("geometry_msgs/msg/Vector3", **moved),
+                rotation=types.create("geometry_msgs/msg/Quaternion", **turn),
+            )
+            made.append(
+                types.create(
+                    "geometry_msgs/msg/TransformStamped",
+                    header=messages.header(types, stamp_ns, parent),
+                    child_frame_id=child,
+                    transform=value,
+                )
+            )
+        return types.create(TF_TYPE, transforms=made)
 
     def _camera_info(self, header: Any, picture: Picture) -> Any:
         height, width = picture.rgb.shape[:2]

@@ -46,11 +46,14 @@ class Picture:
         rgb: uint8 (height, width, 3).
         depth: float32 (height, width) in metres, where the source knows it.
         intrinsics: float64 (3, 3) camera matrix, where the source knows it.
+        pose: float64 (4, 4) from the camera's optical frame to the world, whose z axis points up, where
+            the source knows it.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float32] | None = None
     intrinsics: NDArray[np.float64] | None = None
+    pose: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,8 @@ def _rendered(options: SourceOptions, number: int) -> Iterator[Picture]:
     began = time.monotonic()
     for index in range(SCENE_FRAMES):
         frame = camera.frame(index)
-        yield Picture(frame.rgb, frame.depth if options.depth else None, frame.intrinsics)
+        depth = frame.depth if options.depth else None
+        yield Picture(frame.rgb, depth, frame.intrinsics, frame.pose)
     logger.info(
         "scene %d of %d, %dx%d, is rendered (%.1f s)",
         number + 1,
