@@ -56,7 +56,7 @@ def compare(
         cuts = {count: cut(features, count, splits) for count in found}
         least = squares(features, cuts[0])
         for count, labels in cuts.items():
-            found[count].agreement.append(adjusted_rand(cuts[0], labels))
+            found[count].agreement.append(metrics.adjusted_rand(cuts[0], labels))
             found[count].squares.append(squares(features, labels) / least)
             ids = [region.id for region in sample.regions if (truth == region.id).any()]
             segments = labels.reshape(truth.shape) + 1
@@ -76,20 +76,6 @@ def squares(features: Tensor, labels: Labels) -> float:
     flat = features.flatten(0, 1).double()
     parts = [flat[torch.from_numpy(labels == label)] for label in np.unique(labels)]
     return sum(float((part - part.mean(0)).square().sum()) for part in parts)
-
-
-def adjusted_rand(left: Labels, right: Labels) -> float:
-    """Hubert and Arabie, "Comparing Partitions", 1985: pairs together in both, corrected for chance."""
-    table = np.zeros((left.max() + 1, right.max() + 1))
-    np.add.at(table, (left, right), 1)
-
-    def pairs(counts: NDArray[np.float64]) -> float:
-        return float((counts * (counts - 1)).sum() / 2)
-
-    both, rows, columns = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
-    chance = rows * columns / pairs(np.array([left.size], float))
-    most = (rows + columns) / 2
-    return 1.0 if most == chance else (both - chance) / (most - chance)
 
 
 def of_model(dino: DinoFeatures) -> Extract:

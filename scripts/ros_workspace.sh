@@ -3,6 +3,7 @@
 #
 #   scripts/ros_workspace.sh [FOLDER]      FOLDER: where the workspace goes, default ros_ws
 #
+# Packages in FOLDER/src are built too.
 # PYTHON names another interpreter than python3; it must be the one that ROS was built for.
 set -eo pipefail # not -u: setup.bash of ROS reads unset variables
 
@@ -40,8 +41,9 @@ pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
   "${pip[@]}" colcon-common-extensions
 
 say "Building for ROS 2 $ROS_DISTRO"
+shopt -s nullglob
 cd "$workspace"
-"$venv/bin/python" -m colcon build --paths "$project" \
+"$venv/bin/python" -m colcon build --paths "$project" "$workspace"/src/* \
   --cmake-args "-DPython3_EXECUTABLE=$venv/bin/python" -DBUILD_TESTING=OFF
 
 cat <<END

@@ -45,9 +45,19 @@ INTERFACES = (
     "msg/Label.msg",
     "msg/Query.msg",
     "msg/QueryResult.msg",
+    "msg/ClassGroup.msg",
+    "msg/Classes.msg",
+    "msg/ClassesResult.msg",
+    "msg/Watch.msg",
+    "msg/Watches.msg",
+    "msg/WatchesResult.msg",
+    "msg/Alert.msg",
     "srv/ObjectCloud.srv",
     "srv/QuerySegments.srv",
     "srv/SegmentImage.srv",
+    "srv/SegmentMask.srv",
+    "srv/SetClasses.srv",
+    "srv/SetWatches.srv",
 )
 
 
@@ -87,9 +97,11 @@ def parameters_text() -> str:
 
 def topics_text() -> str:
     """The content of docs/topics.md."""
-    everything = make_settings(NodeSettings, {"depth.enabled": True, "publish_detections": True})
+    everything = make_settings(
+        NodeSettings, {"depth.enabled": True, "publish_detections": True, "publish_features": True}
+    )
     parts = [TOPICS, "## Per camera\n", endpoint_table(camera_endpoints("", everything))]
-    parts += ["## Of the node\n", endpoint_table(node_endpoints())]
+    parts += ["## Of the node\n", endpoint_table(node_endpoints(everything))]
     parts.append(
         "The rclpy node also has what every lifecycle node has (`/zgs/change_state`, ...).\n"
     )
@@ -129,7 +141,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def kind_name(setting: Setting) -> str:
     """Type as `ros2 param describe` names it."""
-    names = {bool: "boolean", int: "integer", float: "double", str: "string", tuple: "string array"}
+    names = {bool: "boolean", int: "integer", float: "double", str: "string"}
+    if setting.kind is tuple:
+        return f"{names[type(setting.default[0])]} array"
     return names[setting.kind]
 
 

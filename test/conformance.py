@@ -18,7 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from dds_support import DOMAIN, HalvesSegmenter
+import pytest
+from dds_support import DOMAIN, HalvesSegmenter, ServiceClient
+from depth_support import compressed_depth
 from numpy.typing import NDArray
 from ros_support import Ros
 
@@ -29,8 +31,8 @@ from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.bus import Bus, BusPort
-from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
-from zgs_ros.streaming.interface import DIAGNOSTICS, QUERY_REQUEST, QUERY_RESULT
+from zgs_ros.streaming.inputs import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
+from zgs_ros.streaming.interface import DIAGNOSTICS
 from zgs_ros.streaming.node import SegmentationNode
 from zgs_ros.streaming.port import QosProfile
 
@@ -111,6 +113,12 @@ class World(ABC):
         message = messages.depth_image(self.types, header, values)
         self.publisher(topic, IMAGE).publish(message)
 
+    def compressed_depth(self, header: Any, metres: float, kind: str, topic: str) -> None:
+        """Publishes a depth image as a transport compresses it, see `depth_support.COMPRESSED`."""
+        values: NDArray[np.float32] = np.full((HEIGHT, WIDTH), metres, np.float32)
+        message = compressed_depth(self.types, header, values, kind)
+        self.publisher(topic, COMPRESSED_IMAGE).publish(message)
+
     def camera_info(self, qos: QosProfile = KEPT, topic: str = "/camera/camera_info") -> None:
         """Publishes a calibration."""
         matrix = np.array([20.0, 0.0, 7.5, 0.0, 20.0, 5.5, 0.0, 0.0, 1.0])
@@ -147,23 +155,38 @@ class World(ABC):
 
     def ask(self, text: str, camera: str = "") -> Any:
         """The answer to a query by topic."""
-        if QUERY_RESULT.name not in self.got:
-            self.listen("/zgs/query/result", QUERY_RESULT.type_name)
-            self.got[QUERY_RESULT.name] = self.got["/zgs/query/result"]
-            self.until(lambda: self.port.offers("/zgs/query/result"), "answers are offered")
-        got = self.got[QUERY_RESULT.name]
-        query = self.types.create(QUERY_REQUEST.type_name, text=text, max_results=0, camera=camera)
-        asked = self.publisher("/zgs/query/request", QUERY_REQUEST.type_name)
+        query = self.types.create("zgs_ros/msg/Query", text=text, max_results=0, camera=camera)
+        return self.request("query", query, "zgs_ros/msg/QueryResult")
+
+    def request(self, service: str, request: Any, result_type: str) -> Any:
+        """The answer to a request by topic."""
+        topic = f"/zgs/{service}"
+        if f"{topic}/result" not in self.got:
+            self.listen(f"{topic}/result", result_type)
+            self.until(lambda: self.port.offers(f"{topic}/result"), "answers are offered")
+        got = self.got[f"{topic}/result"]
+        asked = self.publisher(f"{topic}/request", request.__msgtype__)
 
         def answered() -> Any:
-            asked.publish(query)  # again: the first may come before the answers can be heard
+            asked.publish(request)  # again: the first may come before the answers can be heard
             self.until(lambda: got, "an answer", 2.0, strict=False)
             return got
 
-        self.until(answered, f"an answer to {text!r}")
+        self.until(answered, f"an answer to {request}")
         answer = got[-1]
         got.clear()
         return answer
+
+    def call(self, service: str, type_name: str, **fields: Any) -> Any:
+        """The response of a service, as Cyclone DDS carries it."""
+        client = ServiceClient(self.port, f"/zgs/{service}", type_name)
+        self.until(client.writer.get_matched_subscriptions, f"{service} is seen")
+        self.until(client.reader.get_matched_publications, f"{service} can be heard")
+        time.sleep(0.2)  # until it sees who asks, which nobody can see from here
+        client.ask(1, **fields)
+        got: list[Any] = []
+        self.until(lambda: got.extend(client.answers()) or got, f"an answer of {service}")
+        return got[-1][1]
 
     def diagnosis(self) -> SimpleNamespace:
         """The newest state of the stream: ``level``, ``message`` and ``values``."""
@@ -215,13 +238,13 @@ class MemoryWorld(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bus, factory = Bus(), MessageTypes()
-        self.port = BusPort(self._bus, "observer", factory=factory)
+        self.bus, factory = Bus(), MessageTypes()
+        self.port = BusPort(self.bus, "observer", factory=factory)
 
     def start(self, **settings: Any) -> None:
         given = made(settings)
         options = PeerOptions(Network())
-        port = BusPort(self._bus, "zgs", factory=self.types, remappings=options.names(given))
+        port = BusPort(self.bus, "zgs", factory=self.types, remappings=options.names(given))
         self.node = SegmentationNode(port, given, lambda _: HalvesSegmenter())
         self._open.callback(self.node.close)
         self.node.configure()
@@ -229,6 +252,12 @@ class MemoryWorld(World):
 
     def look(self) -> None:
         self.node.look()
+
+    def call(self, service: str, type_name: str, **fields: Any) -> Any:
+        request = self.types.create_partly(f"{type_name}_Request", **fields)
+        done = self._bus.call(f"/zgs/{service}", request)
+        self.until(done.done, f"an answer of {service}")
+        return self.types.create_partly(f"{type_name}_Response", **done.result())
 
 
 class DdsWorld(World):
@@ -275,6 +304,11 @@ class RosWorld(World):
     def look(self) -> None:
         time.sleep(0.1)  # the node looks by itself
 
+    def call(self, service: str, type_name: str, **fields: Any) -> Any:
+        if "cyclonedds" not in self._ros.rmw:
+            pytest.skip("services are asked by clients of the same middleware only")
+        return super().call(service, type_name, **fields)
+
 
 def made(settings: dict[str, Any]) -> NodeSettings:
     """Settings of keywords."""
@@ -283,4 +317,4 @@ def made(settings: dict[str, Any]) -> NodeSettings:
 
 def yaml_value(value: Any) -> str:
     """A value as ``-p NAME:=VALUE`` has it."""
-    return str(value).lower() if isinstance(value, (bool, float, int)) else str(value)
+    return str(value).lower() if isinstance(value, (bool, float, int)) else str(value) or "''"

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import ros_support
+
+if TYPE_CHECKING:
+    from conformance import World
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nodes of the tests keep their classes where nobody misses them."""
+    os.environ["ROS_HOME"] = str(tmp_path_factory.mktemp("ros_home"))
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +32,28 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.005)
 
     return wait
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of test/chaos."""
+    group = parser.getgroup("chaos")
+    group.addoption(
+        "--chaos-hours", type=float, default=0.05, help="that each test of test/chaos takes"
+    )
+    group.addoption(
+        "--chaos-seed", type=int, help="of what happens there; by default another one each time"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of test/chaos as one table."""
+    reports = (r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []))
+    rows = [dict(r.user_properties) for r in reports if "chaos" in dict(r.user_properties)]
+    if rows:
+        terminalreporter.section("chaos")
+    for row in rows:
+        figures = ", ".join(f"{name} {value}" for name, value in row.items() if name != "chaos")
+        terminalreporter.write_line(f"{row['chaos']}: {figures}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -59,6 +92,32 @@ def ros(
         pytest.skip(f"{request.param} is not installed")
     with found:
         yield found
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        "dds",
+        *(pytest.param(rmw, marks=pytest.mark.ros) for rmw in ros_support.RMWS),
+    ]
+)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """The node under each adapter in turn, and an observer."""
+    import conformance  # claims a domain, which few tests need
+
+    if request.param == "memory":
+        with conformance.MemoryWorld() as made:
+            yield made
+    elif request.param == "dds":
+        with conformance.DdsWorld() as made:
+            yield made
+    else:
+        workspace = request.getfixturevalue("ros_workspace")
+        ros = ros_support.Ros(workspace, request.param, tmp_path)
+        if not ros.has_middleware:
+            pytest.skip(f"{request.param} is not installed")
+        with ros, conformance.RosWorld(ros) as made:
+            yield made
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
 from numpy.typing import NDArray
 
 from zgs_ros.config import NodeSettings
+from zgs_ros.dds import raw
+from zgs_ros.dds.node import SERVICE, DdsNode
 from zgs_ros.dds.peer import PeerOptions, open_peer
+from zgs_ros.dds.service import service_id, split_request
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.tools.processes import dies_with_parent
 
@@ -98,6 +103,9 @@ class HalvesSegmenter:
     def embed_text(self, text: str) -> NDArray[np.float32]:
         return np.array([1.0, 0.0], np.float32)
 
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.0, 1.0], np.float32), (len(phrases), 1))
+
     def close(self) -> None:
         pass
 
@@ -120,6 +128,47 @@ class HalvesSegmenter:
             if end > start
         )
         return Segmentation(label_map, segments, self.model, {"dino": 0.001})
+
+
+class ServiceClient:
+    """Asks a service as rmw_cyclonedds_cpp does.
+
+    Args:
+        node: That asks.
+        name: Full name of the service.
+        type_name: Such as ``"zgs_ros/srv/QuerySegments"``.
+    """
+
+    def __init__(self, node: DdsNode, name: str, type_name: str) -> None:
+        self._types, self._type_name = node.types, type_name
+        qos = raw.endpoint_qos(SERVICE, "", service_id())
+        request = node._topic(f"rq{name}Request", f"{type_name}_Request")
+        reply = node._topic(f"rr{name}Reply", f"{type_name}_Response")
+        self.writer = DataWriter(node._participant, request, qos=qos)
+        self.reader = DataReader(node._participant, reply, qos=qos)
+
+    def is_connected(self) -> bool:
+        """Whether the service is seen, and what it answers can be heard."""
+        return bool(
+            self.writer.get_matched_subscriptions() and self.reader.get_matched_publications()
+        )
+
+    def ask(self, number: int, **fields: Any) -> None:
+        """Sends a request; fields that are not given are zero or empty."""
+        request = self._types.create_partly(f"{self._type_name}_Request", **fields)
+        cdr = bytes(self._types.serialize(request))
+        raw.write(self.writer, memoryview(cdr[:4] + identity(number) + cdr[4:]))
+
+    def answers(self) -> list[tuple[bytes, Any]]:
+        """The answers that came since, each with the identity of its request."""
+        found = [split_request(cdr) for cdr in raw.take(self.reader, 20)]
+        kind = f"{self._type_name}_Response"
+        return [(who, self._types.deserialize(body, kind)) for who, body in found]
+
+
+def identity(number: int) -> bytes:
+    """Of the request with a number."""
+    return np.array([42, number], "<u8").tobytes()
 
 
 def cli(*arguments: object) -> list[str]:

@@ -8,13 +8,19 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any
 
+from zgs_ros.models.loading import sha256
+
 BLOCK = 64 << 10
+Content = bytes | Path
 
 
 @dataclass
@@ -22,7 +28,7 @@ class Hub:
     """What the hub has, and how it behaves.
 
     Attributes:
-        files: Contents by repository, revision and file name.
+        files: Contents, or files that have them, by repository, revision and file name.
         newest: Newest revision of each repository.
         answers: Status codes with which requests for a file name are answered, one by one, before it is
             served; the last one for ever where `stubborn`.
@@ -35,7 +41,7 @@ class Hub:
         requests: Number of downloads and of questions, by method and file name.
     """
 
-    files: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    files: dict[str, dict[str, dict[str, Content]]] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     answers: dict[str, list[int]] = field(default_factory=dict)
     stubborn: bool = False
@@ -47,9 +53,9 @@ class Hub:
     requests: Counter[tuple[str, str]] = field(default_factory=Counter)
     url: str = ""
 
-    def put(self, repository: str, revision: str, files: dict[str, bytes]) -> None:
+    def put(self, repository: str, revision: str, files: Mapping[str, Content]) -> None:
         """Adds a revision, which is the newest from now on."""
-        self.files.setdefault(repository, {})[revision] = files
+        self.files.setdefault(repository, {})[revision] = dict(files)
         self.newest[repository] = revision
 
     def answer(self, name: str) -> int | None:
@@ -114,14 +120,18 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._reply(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
             return
-        self._send(content, commit, body)
+        if isinstance(content, bytes):
+            self._send(content, hashlib.sha256(content).hexdigest(), commit, body)
+            return
+        with content.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            self._send(mapped, _sha256(content), commit, body)
 
-    def _send(self, content: bytes, commit: str, body: bool) -> None:
+    def _send(self, content: bytes | mmap, sha256: str, commit: str, body: bool) -> None:
         hub = self.hub
         headers = {
             "X-Repo-Commit": commit,
             "ETag": f'"{"0" * 32}"',
-            "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+            "X-Linked-Etag": f'"{sha256}"',
             "X-Linked-Size": str(len(content)),
             "Accept-Ranges": "bytes",
         }
@@ -151,3 +161,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+_sha256 = cache(sha256)

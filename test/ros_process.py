@@ -81,6 +81,11 @@ class Process:
         _tell_undertaker(f"+{self._process.pid}")
 
     @property
+    def pid(self) -> int:
+        """Of its first process."""
+        return self._process.pid
+
+    @property
     def text(self) -> str:
         """What it wrote so far."""
         return self._output.read_text(errors="replace")

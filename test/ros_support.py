@@ -46,12 +46,15 @@ def find_problem() -> str:
     return f"{sys.executable} can't use ROS 2: {lines[-1]}" if trial.returncode and lines else ""
 
 
-def ros_environment(workspace: Path | None = None, rmw: str = RMWS[0]) -> dict[str, str]:
-    """Environment of a shell that sourced ROS and a workspace, kept to this machine."""
+def ros_environment(
+    workspace: Path | None = None, rmw: str = RMWS[0], overlay: Path | None = None
+) -> dict[str, str]:
+    """Environment of a shell that sourced ROS, a workspace and an overlay, kept to this machine."""
     setup = workspace / "install" / "setup.bash" if workspace else _setup_file()
     logs = workspace / "ros_log" if workspace else Path("/tmp")
+    files = [setup, *([overlay / "local_setup.bash"] if overlay else [])]
     return {
-        **(os.environ if _is_sourced() and not workspace else _sourced(str(setup))),
+        **(os.environ if _is_sourced() and not workspace else _sourced(*map(str, files))),
         "RMW_IMPLEMENTATION": rmw,
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(logs),
@@ -59,6 +62,19 @@ def ros_environment(workspace: Path | None = None, rmw: str = RMWS[0]) -> dict[s
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",  # several processes share what cores there are
     }
+
+
+def find_overlay(*packages: str) -> Path | None:
+    """Where packages were built beside ROS: the first install space ``/opt/NAME`` with all of them."""
+    index = Path("share", "ament_index", "resource_index", "packages")
+    return next(
+        (
+            setup.parent
+            for setup in sorted(Path("/opt").glob("*/local_setup.bash"))
+            if all((setup.parent / index / package).exists() for package in packages)
+        ),
+        None,
+    )
 
 
 @contextmanager
@@ -114,10 +130,13 @@ class Ros:
         workspace: What `built_workspace` gave.
         rmw: Name of the middleware.
         folder: For the output of processes.
+        overlay: What `find_overlay` gave, for packages that are not with ROS.
     """
 
-    def __init__(self, workspace: Path, rmw: str, folder: Path) -> None:
-        self.env = ros_environment(workspace, rmw)
+    def __init__(
+        self, workspace: Path, rmw: str, folder: Path, overlay: Path | None = None
+    ) -> None:
+        self.env = ros_environment(workspace, rmw, overlay)
         self._folder = folder
         self._started = 0
         self._open = ExitStack()
@@ -249,8 +268,8 @@ def _setup_file() -> Path | None:
 
 
 @cache
-def _sourced(setup: str) -> dict[str, str]:
-    script = f"source {setup} && env -0"
+def _sourced(*files: str) -> dict[str, str]:
+    script = " && ".join([*(f"source {file}" for file in files), "env -0"])
     inherited = {
         name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ
     }

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from bag_support import CAMERA, TYPES, BrightAndDark
+from depth_support import compressed_depth
 from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
@@ -322,6 +323,73 @@ def test_images_that_stay_without_depth_are_reported(
     found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
     valid = [all(segment.position_valid for segment in message.segments) for _, message in found]
     assert valid == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), [("16UC1 png", "/compressedDepth"), ("png alone", "/compressed")]
+)
+def test_depth_that_was_recorded_compressed_is_found(
+    kind: str, ending: str, tmp_path: Path, label: Label
+) -> None:
+    topic = "/camera/depth/image_raw"
+    recorded = [
+        message._replace(
+            topic=topic + ending,
+            value=compressed_depth(
+                TYPES, message.value.header, np.full((48, 64), 2.0, np.float32), kind
+            ),
+        )
+        if message.topic == topic
+        else message
+        for message in with_depth(2, range(2))
+    ]
+    bag = bags.record(tmp_path / "robot", recorded)
+    assert label(bag, tmp_path / "out.mcap", None, {"depth.enabled": True}) == 0
+    found = bags.read(tmp_path / "out.mcap")[SEGMENTS]
+    assert {round(s.position.z, 2) for _, message in found for s in message.segments} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [("depth_topic", "/camera/camera_info"), ("camera_info_topic", CAMERA)],
+)
+def test_topics_of_depth_that_hold_something_else_are_refused(
+    option: str, wanted: str, tmp_path: Path, label: Label
+) -> None:
+    bag = bags.record(tmp_path / "robot", with_depth(1, [0]))
+    problem = f"--{option.replace('_', '-')} {wanted}: holds sensor_msgs/msg/"
+    with pytest.raises(BagError, match=problem):
+        label(
+            bag,
+            tmp_path / "out.mcap",
+            None,
+            {"depth.enabled": True},
+            topics=(CAMERA,),
+            **{option: wanted},
+        )
+
+
+def test_cameras_that_are_turned_are_labelled_upright(tmp_path: Path, label: Label) -> None:
+    topics = ("/front/image_raw", "/left/image_raw")
+    recorded = [image for topic in topics for image in bags.images(2, topic)]
+    bag = bags.record(tmp_path / "robot", recorded)
+    options: dict[str, Any] = {"topics": topics}
+    shown: list[tuple[int, ...]] = []
+
+    class Looking(BrightAndDark):
+        def segment_batch(self, images: Any) -> Any:
+            shown.extend(image.shape[:2] for image in images)
+            return super().segment_batch(images)
+
+    assert label(bag, tmp_path / "out.mcap", Looking(), {"rotation": [0, 90]}, **options) == 0
+    assert sorted(shown) == [(48, 64)] * 2 + [(64, 48)] * 2
+    for name in ("front", "left"):
+        found = bags.read(tmp_path / "out.mcap")[f"/zgs/{name}/segments"]
+        for index, (_, message) in enumerate(found):
+            seen = parse_segment_array(message)
+            assert np.array_equal(seen.label_map == 2, bags.scene(index).mean(axis=2) > 127)
+    with pytest.raises(ValueError, match=r"rotation has 3 values for 2 cameras \(front, left\)"):
+        label(bag, tmp_path / "no.mcap", None, {"rotation": [0, 0, 0]}, **options)
 
 
 # Stopping and going on

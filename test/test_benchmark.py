@@ -28,6 +28,7 @@ from zgs_ros.bench.models import Bench, make_bench, random_clip
 from zgs_ros.bench.probes import ProductRate, count_flops, flop_counter, time_stages
 from zgs_ros.cli import app
 from zgs_ros.config import SegmenterSettings, make_settings
+from zgs_ros.evaluation.metrics import adjusted_rand
 
 STAGES = ["features", "encoding", "clustering", "refinement", "embedding", "labeling", "merging"]
 CPU = torch.device("cpu")
@@ -240,7 +241,7 @@ def test_a_curve_has_a_point_per_size(
         (["--size", "640"], 2, "must be WIDTHxHEIGHT"),
         (["--size", "4x4"], 2, "at least 8x8"),
         (["--profile", "huge"], 2, "'huge' is not one of"),
-        (["--compare", "minutes"], 2, "only reference"),
+        (["--compare", "minutes"], 2, "is not one of reference, float32"),
         (["--curve", "images"], 2, "not one of segments, positions"),
         (["--compare", "reference", "--curve", "segments"], 2, "one at a time"),
         (["--clock", "sun"], 2, "not one of wall, cpu"),
@@ -299,10 +300,9 @@ def test_the_gpu_script_writes_its_report(tmp_path: Path, pytestconfig: pytest.C
     ],
 )
 def test_agreement_is_the_adjusted_rand_index(
-    pytestconfig: pytest.Config, left: list[int], right: list[int], expected: float
+    left: list[int], right: list[int], expected: float
 ) -> None:
-    script = script_of(pytestconfig.rootpath, "clustering")
-    assert script.adjusted_rand(np.array(left), np.array(right)) == pytest.approx(expected)
+    assert adjusted_rand(np.array(left), np.array(right)) == pytest.approx(expected)
 
 
 def test_clustering_in_two_levels_is_held_against_ward(pytestconfig: pytest.Config) -> None:
@@ -317,6 +317,18 @@ def test_clustering_in_two_levels_is_held_against_ward(pytestconfig: pytest.Conf
         assert quality.agreement == [pytest.approx(1.0)]
         assert quality.squares == [pytest.approx(1.0)]
         assert quality.best_iou == [1.0] * 4
+
+
+def test_bfloat16_is_held_against_float32(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    given = ["--profile", "mini", "--size", "160x120", "--scenes", "2", "--json", str(file)]
+    result = run([*given, "--compare", "float32", "--precision", "bfloat16"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())["agreement"]
+    assert found["segments"] >= 2
+    assert found["cosine"] > 0.99
+    assert min(found["partition"], found["pixels"], found["labels"]) > 0.5
+    assert run([*given, "--compare", "float32", "--precision", "float32"]).exit_code == 2
 
 
 @pytest.mark.slow

@@ -18,12 +18,12 @@ from zgs_ros.clouds import (
     oriented_box,
     places,
 )
-from zgs_ros.geometry import PinholeCamera
+from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Roi, Segment, Segmentation
 from zgs_ros.transforms import Transform
 
 HEIGHT, WIDTH = 48, 64
-CAMERA = PinholeCamera(np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]), (HEIGHT, WIDTH))
+CAMERA = CameraModel(np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]]), (HEIGHT, WIDTH))
 MOVED = Transform.of_quaternion((1.0, 2.0, 3.0), (0.5, 0.5, 0.5, 0.5))
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

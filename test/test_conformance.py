@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import ros_support
-from conformance import DdsWorld, MemoryWorld, RosWorld, World, made
+from conformance import World, made
 
-from zgs_ros.streaming.inputs import CAMERA_INFO, IMAGE
+from zgs_ros.streaming.inputs import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from zgs_ros.streaming.interface import DIAGNOSTICS, endpoints
 from zgs_ros.streaming.port import QosProfile
 
-ADAPTERS = [
-    "memory",
-    "dds",
-    *(pytest.param(rmw, marks=pytest.mark.ros) for rmw in ros_support.RMWS),
-]
 SEGMENTS = "zgs_ros/msg/SegmentArray"
 FAST: dict[str, Any] = {"max_rate": 1000.0}
 
 VALUES = {
     *("version", "model", "device", "profile", "image topic", "image publishers"),
     *("image reliability", "silent topics subscribed anew", "result subscribers", "memory [MB]"),
-    "lost before they came",
+    *("lost before they came", "classes", "labels that share the class other"),
     *("received", "processed", "dropped", "rejected", "pending", "results per second", "segments"),
     *("image age [s]", "result age [s]", "latency p50 [ms]", "latency p95 [ms]"),
-    *(f"stage {stage} [ms]" for stage in ("decode", "dino", "tracking", "publish")),
+    *(f"stage {stage} [ms]" for stage in ("decode", "dino", "classes", "tracking", "publish")),
 }
 """What diagnostics say of a stream at work."""
-
-
-@pytest.fixture(params=ADAPTERS)
-def world(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[World]:
-    if request.param == "memory":
-        with MemoryWorld() as made_world:
-            yield made_world
-    elif request.param == "dds":
-        with DdsWorld() as made_world:
-            yield made_world
-    else:
-        workspace = request.getfixturevalue("ros_workspace")
-        ros = ros_support.Ros(workspace, request.param, tmp_path)
-        if not ros.has_middleware:
-            pytest.skip(f"{request.param} is not installed")
-        with ros, RosWorld(ros) as made_world:
-            yield made_world
 
 
 CLOUD = "sensor_msgs/msg/PointCloud2"
@@ -175,6 +153,64 @@ def test_depth_is_paired_by_stamps_whenever_it_comes(world: World, order: str) -
     assert not [key for key in values if key.startswith("depth: ") and key != "depth: used"]
 
 
+@pytest.mark.parametrize(
+    ("transport", "kind"),
+    [
+        ("compressedDepth", "32FC1 png"),
+        ("compressedDepth", "16UC1 rvl"),
+        ("compressed", "png alone"),
+    ],
+)
+def test_compressed_depth_gives_places(world: World, transport: str, kind: str) -> None:
+    world.start(**FAST, depth__enabled=True, depth__transport=transport)
+    got = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.publisher("/camera/image_raw", IMAGE)
+    world.camera_info()
+    first, second = world.header(), world.header()
+    topic = f"/camera/depth/image_raw/{transport}"
+    world.compressed_depth(first, 1.5, kind, topic)
+    world.image(first)
+    world.until(lambda: len(got) == 1, "a result")
+    assert [round(s.position.z, 2) for s in got[0].segments if s.position_valid] == [1.5, 1.5]
+    world.publisher(topic, COMPRESSED_IMAGE).publish(
+        world.types.create(COMPRESSED_IMAGE, header=second, format="?", data=np.zeros(9, np.uint8))
+    )
+    world.image(second)
+    world.until(lambda: len(got) == 2, "a result without places")
+    assert [(s.label, s.position_valid) for s in got[1].segments] == [
+        ("left", False),
+        ("right", False),
+    ]
+    seen = world.diagnosed(lambda seen: seen.values["processed"] == "2")
+    assert seen.values["depth: unusable depth or camera_info"] == "1"
+    assert "is neither compressedDepth" in seen.message
+
+
+def test_cameras_that_are_turned_have_results_in_their_own_pixels(world: World) -> None:
+    """The left half of what is upright is the lower half of an image that is turned by 90 degrees."""
+    world.start(**FAST, cameras=["front", "left"], rotation=[0, 90])
+    got = {name: world.listen(f"/zgs/{name}/segments", SEGMENTS) for name in ("front", "left")}
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    header = world.header()
+    for name in got:
+        world.publisher(f"/{name}/image_raw", IMAGE)
+    for name in got:
+        world.image(header, f"/{name}/image_raw")
+    world.until(lambda: got["front"] and got["left"], "a result of each")
+    boxes = {
+        name: [
+            (s.label, s.roi.x_offset, s.roi.y_offset, s.roi.width, s.roi.height)
+            for s in got[name][0].segments
+        ]
+        for name in got
+    }
+    assert boxes["front"] == [("left", 0, 0, 8, 12), ("right", 8, 0, 8, 12)]
+    assert boxes["left"] == [("left", 0, 6, 16, 6), ("right", 0, 0, 16, 6)]
+    image = got["left"][0].label_image
+    assert (image.height, image.width) == (12, 16)
+
+
 def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> None:
     world.start(**FAST, depth__enabled=True)
     got = world.listen("/zgs/segments", SEGMENTS)
@@ -278,6 +314,176 @@ def test_queries_have_the_same_answers_and_error_texts(world: World) -> None:
     found = world.ask("mug")
     assert (found.success, [s.label for s in found.segments]) == (True, ["left", "right"])
     assert "no result of a camera 'rear'" in world.ask("mug", camera="rear").message
+
+
+IMAGE_OUTPUTS = ("label_mask", "label_mask_16", "confidence", "instances")
+LABEL_INFO = "vision_msgs/msg/LabelInfo"
+BEST_EFFORT = QosProfile(reliable=False, depth=50)
+LATCHED = QosProfile(depth=1, transient_local=True)
+
+
+def names(message: Any) -> dict[int, str]:
+    return {entry.class_id: entry.class_name for entry in message.class_map}
+
+
+def pixels(message: Any) -> Any:
+    """The image's left and right column, as numbers."""
+    kinds = {"mono8": "u1", "mono16": "<u2", "32SC1": "<i4"}
+    data = np.frombuffer(bytes(message.data), kinds[message.encoding])
+    return data.reshape(message.height, message.width)[0, [0, -1]].tolist()
+
+
+def test_classes_are_images_of_one_stamp_and_names_that_late_comers_get(
+    world: World, tmp_path: Path
+) -> None:
+    """As Nav2's semantic layer listens: best effort, and transient local for the names."""
+    file = tmp_path / "classes.yaml"
+    file.write_text("classes:\n  - {id: 7, name: port, phrases: [left]}\n")
+    world.start(**FAST, classes__file=str(file))
+    info = world.listen("/zgs/label_info", LABEL_INFO, LATCHED)
+    world.until(lambda: info, "the names before the first mask")
+    assert names(info[-1]) == {7: "port", 255: "other"}
+    got = {name: world.listen(f"/zgs/{name}", IMAGE, BEST_EFFORT) for name in IMAGE_OUTPUTS}
+    segments = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    header = world.header()
+    world.image(header)
+    world.until(lambda: segments and all(got.values()), "a result")
+    for message in (segments[0], *(images[0] for images in got.values())):
+        assert (message.header.stamp, message.header.frame_id) == (header.stamp, "optical")
+    assert [segment.class_id for segment in segments[0].segments] == [7, 1]
+    sizes = {(images[0].height, images[0].width) for images in got.values()}
+    assert sizes == {(12, 16)}
+    seen = {name: (images[0].encoding, pixels(images[0])) for name, images in got.items()}
+    assert seen == {
+        "label_mask": ("mono8", [7, 1]),
+        "label_mask_16": ("mono16", [7, 1]),
+        "confidence": ("mono8", [128, 128]),
+        "instances": ("32SC1", [7 << 16 | 1, 1 << 16 | 2]),
+    }
+    late = world.listen("/zgs/label_info", LABEL_INFO, LATCHED)
+    world.until(lambda: late, "the names for who comes late")
+    assert names(late[-1]) == {1: "right", 7: "port", 255: "other"}
+    assert file.read_text().endswith("seen:\n  right: 1\n")
+
+
+def test_who_reads_only_the_names_wants_no_results(world: World) -> None:
+    world.start(**FAST)
+    world.listen("/zgs/label_info", LABEL_INFO, LATCHED)
+    world.image(world.header())
+    seen = world.diagnosed(lambda seen: seen.values["dropped"] == "1")
+    assert seen.values["result subscribers"] == "no"
+
+
+def test_classes_are_replaced_while_the_node_runs(world: World) -> None:
+    world.start(**FAST, classes__file="")
+    info = world.listen("/zgs/label_info", LABEL_INFO, LATCHED)
+    masks = world.listen("/zgs/label_mask", IMAGE)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.image(world.header())
+    world.until(lambda: len(masks) == 1, "a mask")
+    assert pixels(masks[0]) == [1, 2]
+
+    def replace(*groups: tuple[int, str, list[str]], **fields: Any) -> Any:
+        made = [
+            world.types.create("zgs_ros/msg/ClassGroup", id=number, name=name, phrases=phrases)
+            for number, name, phrases in groups
+        ]
+        request = world.types.create("zgs_ros/msg/Classes", groups=made, **fields)
+        return world.request("set_classes", request, "zgs_ros/msg/ClassesResult")
+
+    refused = replace((0, "a", ["left"]), (0, "b", ["Left"]), open=False)
+    assert (refused.success, refused.groups) == (False, [])
+    assert refused.message == "the phrase 'left' is of two classes, 'a' and 'b'; it can be of one"
+    done = replace((9, "starboard", ["right"]), open=False)
+    assert (done.success, done.message, done.open) == (True, "", False)
+    assert [(g.id, g.name, g.phrases) for g in done.groups] == [
+        (9, "starboard", ["starboard", "right"])
+    ]
+    world.until(lambda: 9 in names(info[-1]), "the new name, before any image")
+    world.image(world.header())
+    world.until(lambda: len(masks) == 2, "a mask")
+    assert pixels(masks[1]) == [0, 9]
+    assert names(info[-1]) == {1: "left", 2: "right", 9: "starboard", 255: "other"}
+
+
+def test_alerts_tell_once_when_something_comes_into_view(world: World) -> None:
+    world.start(**FAST, classes__file="")
+    alerts = world.listen("/zgs/alerts", "zgs_ros/msg/Alert")
+
+    def watch(threshold: float) -> Any:
+        create = world.types.create
+        made = create("zgs_ros/msg/Watch", phrase="half", threshold=threshold, margin=0.0)
+        request = create("zgs_ros/msg/Watches", watches=[made])
+        return world.request("watch", request, "zgs_ros/msg/WatchesResult")
+
+    refused = watch(float("nan"))
+    assert not refused.success
+    assert "the threshold of 'half' must be a cosine in -1 .. 1" in refused.message
+    assert [entry.phrase for entry in watch(0.9).watches] == ["half"]
+    headers = [world.header() for _ in range(2)]
+    for number, header in enumerate(headers, start=1):
+        world.image(header)
+        world.diagnosed(lambda seen, n=number: seen.values["processed"] == str(n))
+    world.until(lambda: len(alerts) == 2, "an alert for each half")
+    assert {alert.header.stamp.sec for alert in alerts} == {headers[0].stamp.sec}
+    assert [(a.active, a.segment.label, a.watch.phrase) for a in alerts] == [
+        (True, "left", "half"),
+        (True, "right", "half"),
+    ]
+
+
+def test_images_are_dropped_while_the_node_is_disabled(world: World) -> None:
+    world.start(**FAST)
+    got = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    off = world.call("enable", "std_srvs/srv/SetBool", data=False)
+    assert (off.success, off.message) == (True, "images are dropped")
+    world.image(world.header())
+    seen = world.diagnosed(lambda seen: seen.values.get("dropped: disabled") == "1")
+    assert seen.message == "disabled: call /zgs/enable with data: true"
+    assert world.call("enable", "std_srvs/srv/SetBool", data=True).success
+    world.image(world.header())
+    world.until(lambda: got, "a result")
+    assert len(got) == 1
+
+
+def test_a_segments_mask_is_had_by_its_track(world: World) -> None:
+    world.start(**FAST)
+    got = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.image(header := world.header())
+    world.until(lambda: got, "a result")
+    [_, right] = got[0].segments
+    found = world.call("segment_mask", "zgs_ros/srv/SegmentMask", track_id=right.track_id)
+    assert (found.success, found.segment.label) == (True, "right")
+    assert (found.mask.encoding, pixels(found.mask)) == ("mono8", [0, 255])
+    assert found.mask.header.stamp == header.stamp
+    gone = world.call("segment_mask", "zgs_ros/srv/SegmentMask", track_id=1000)
+    assert gone.message == "the latest result has no segment with track_id 1000"
+
+
+def test_a_class_has_masks_and_camera_info_of_its_own(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "classes.yaml"
+    file.write_text("classes: [{id: 3, name: port, phrases: [left], mask_topic: port_mask}]\n")
+    world.start(**FAST, classes__file=str(file))
+    masks = world.listen("/zgs/port_mask/image", IMAGE)
+    infos = world.listen("/zgs/port_mask/camera_info", CAMERA_INFO)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.image(world.header())
+    world.until(lambda: len(masks) == 1, "a mask though there is no camera_info")
+    world.camera_info()
+    header = world.header()
+
+    def paired() -> bool:
+        world.image(header)
+        world.until(lambda: infos, "camera_info", 1.0, strict=False)
+        return bool(infos)
+
+    world.until(paired, "camera_info with a mask")
+    assert (infos[0].header.stamp, infos[0].width) == (header.stamp, 16)
+    assert infos[0].k[0] == 20.0
+    assert pixels(masks[-1]) == [255, 0]
 
 
 def test_each_camera_has_its_own_topics_and_counts(world: World) -> None:

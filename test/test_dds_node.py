@@ -9,19 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from dds_support import DOMAIN, cli, process
+from wire import wire_of
 
 from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.raw import DdsError
 from zgs_ros.streaming import messages
-from zgs_ros.streaming.port import QosProfile
+from zgs_ros.streaming.port import SENSOR, QosProfile
 
 Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
@@ -367,6 +369,62 @@ def test_what_is_no_message_is_counted_and_costs_one_line(
     assert subscription.lost == 30
     lines = [line for line in caplog.messages if "are no sensor_msgs/msg/Image" in line]
     assert len(lines) == 1
+
+
+EAR = """
+import logging
+import time
+from dds_support import DOMAIN
+from zgs_ros.dds.network import Network
+from zgs_ros.dds.node import DdsNode
+from zgs_ros.streaming.port import SENSOR, QosProfile
+
+logging.basicConfig(format="%(message)s")
+with DdsNode("ear", network=Network(DOMAIN, loopback_only=True)) as node:
+    got = []
+    qos = QosProfile(False, 100)
+    ear = node.create_subscription("/images", "sensor_msgs/msg/Image", got.append, qos)
+    other = node.create_subscription("/other", "sensor_msgs/msg/Image", got.append, qos)
+    end = time.monotonic() + 20
+    while not ear.publisher_count() and time.monotonic() < end:
+        time.sleep(0.01)
+    print("listens", flush=True)
+    while len(got) < 10 and time.monotonic() < end:
+        time.sleep(0.05)
+    print("heard", len(got), "lost", ear.lost, other.lost, node.lost, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Cyclone's lines are heard with glibc only")
+def test_what_cyclone_refuses_is_counted_and_costs_one_line(
+    other: DdsNode,
+) -> None:
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here}"}
+    publisher = other.create_publisher("/images", IMAGE, SENSOR)
+    good = bytes(other.types.serialize(image(other)))
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", EAR],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as ear,
+        closing(wire_of(publisher, DOMAIN)) as wire,
+    ):
+        assert ear.stdout is not None
+        assert ear.stdout.readline() == "listens\n"
+        for _ in range(30):
+            wire.send(good[:20])  # of which DDS says that it is no image
+            wire.send(b"\0\xff" + good[2:])  # of which it does not even look at the topic
+        for _ in range(10):
+            wire.send(good)
+        output, _ = ear.communicate(timeout=30)
+    assert "heard 10 lost 30 0 30" in output, output
+    assert output.count("/images: a message is left out") == 1
+    assert output.count("a packet from the network is left out") == 1
+    assert len(output.splitlines()) == 3, output
 
 
 ROUNDS = """

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-from cyclonedds.pub import DataWriter
-from cyclonedds.sub import DataReader
-from dds_support import DOMAIN
+from dds_support import DOMAIN, ServiceClient, identity
 
-from zgs_ros.dds import raw
 from zgs_ros.dds.network import Network
-from zgs_ros.dds.node import SERVICE, DdsNode
-from zgs_ros.dds.service import join_reply, service_id, split_request
+from zgs_ros.dds.node import DdsNode
+from zgs_ros.dds.service import join_reply, split_request
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.message_types import DISTROS
 
@@ -22,32 +18,6 @@ Eventually = Callable[..., None]
 NETWORK = Network(DOMAIN, loopback_only=True)
 QUERY = "zgs_ros/srv/QuerySegments"
 TYPES = TypeSupport("jazzy")
-
-
-class Client:
-    """Asks as rmw_cyclonedds_cpp does."""
-
-    def __init__(self, node: DdsNode, name: str) -> None:
-        self._types = node.types
-        qos = raw.endpoint_qos(SERVICE, "", service_id())
-        request = node._topic(f"rq{name}Request", f"{QUERY}_Request")
-        reply = node._topic(f"rr{name}Reply", f"{QUERY}_Response")
-        self.writer = DataWriter(node._participant, request, qos=qos)
-        self._reader = DataReader(node._participant, reply, qos=qos)
-
-    def ask(self, number: int, text: str) -> None:
-        request = self._types.create_partly(f"{QUERY}_Request", text=text)
-        cdr = bytes(self._types.serialize(request))
-        raw.write(self.writer, memoryview(cdr[:4] + identity(number) + cdr[4:]))
-
-    def answers(self) -> list[tuple[bytes, Any]]:
-        found = [split_request(cdr) for cdr in raw.take(self._reader, 20)]
-        kind = f"{QUERY}_Response"
-        return [(who, self._types.deserialize(body, kind)) for who, body in found]
-
-
-def identity(number: int) -> bytes:
-    return np.array([42, number], "<u8").tobytes()
 
 
 def test_requests_are_answered_with_their_identity(eventually: Eventually) -> None:
@@ -61,11 +31,11 @@ def test_requests_are_answered_with_their_identity(eventually: Eventually) -> No
     with DdsNode("server", network=NETWORK) as server, DdsNode("client", network=NETWORK) as other:
         service = server.create_service("~/query", QUERY, handle)
         assert service.name == "/server/query"
-        client = Client(other, service.name)
+        client = ServiceClient(other, service.name, QUERY)
         eventually(client.writer.get_matched_subscriptions, "the service is seen")
         eventually(service._writer.get_matched_subscriptions, "the client is seen")
         for number, text in enumerate(["mug", "bad", "chair"]):
-            client.ask(number, text)
+            client.ask(number, text=text)
         eventually(lambda: len(waiting) == 2, "the good requests")
         for request, reply in reversed(waiting):
             reply({"message": request.text})

@@ -18,7 +18,7 @@ from zgs_ros.streaming.pairing import DepthFeed
 from zgs_ros.streaming.stream import Result
 from zgs_ros.streaming.topics import InputTopics, input_topics
 
-HEIGHT, WIDTH = 12, 16
+SIZE = HEIGHT, WIDTH = 12, 16
 K = (20.0, 0.0, 7.5, 0.0, 20.0, 5.5, 0.0, 0.0, 1.0)
 
 
@@ -42,7 +42,17 @@ def depth_message(values: NDArray[Any], seconds: float = 1.0, **changes: Any) ->
 
 
 def info(**changes: Any) -> Any:
-    fields = {"k": K, "d": (), "distortion_model": "plumb_bob", "height": HEIGHT, "width": WIDTH}
+    fields: dict[str, Any] = {
+        "k": K,
+        "d": (),
+        "p": [0.0] * 12,
+        "distortion_model": "plumb_bob",
+        "height": HEIGHT,
+        "width": WIDTH,
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    }
     return SimpleNamespace(**{**fields, **changes})
 
 
@@ -87,10 +97,9 @@ def test_depth_that_is_none_is_refused(changes: dict[str, Any], text: str) -> No
 
 
 def test_a_camera_info_becomes_a_camera() -> None:
-    camera = read_camera(info(d=[-0.1, 0.0, 0.0, 0.0, 0.0]))
+    camera = read_camera(info(d=[-0.1, 0.0, 0.0, 0.0, 0.0]), SIZE).camera
     assert camera.matrix[1].tolist() == [0.0, 20.0, 5.5]
     assert (camera.size, camera.distortion[0]) == ((HEIGHT, WIDTH), -0.1)
-    assert read_camera(info(d=[0, 0, 0, 0], distortion_model="equidistant")).size == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -98,12 +107,11 @@ def test_a_camera_info_becomes_a_camera() -> None:
     [
         ({"k": [0.0] * 9}, "fx = 0, fy = 0"),
         ({"width": 0}, "must be at least 1 x 1"),
-        ({"d": [0.1], "distortion_model": "equidistant"}, "rectify the images first"),
     ],
 )
 def test_a_camera_info_that_says_nothing_is_refused(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(BadDepth, match=text):
-        read_camera(info(**changes))
+        read_camera(info(**changes), SIZE)
 
 
 def flat(metres: float, seconds: float = 1.0) -> Any:
@@ -174,6 +182,11 @@ def _broken(feed: DepthFeed) -> None:
     feed.offer(depth_message(METRES, data=b""))
 
 
+def _no_message(feed: DepthFeed) -> None:
+    feed.offer_info(info())
+    feed.offer(SimpleNamespace(header=header()))
+
+
 def _holes(feed: DepthFeed) -> None:
     feed.offer_info(info())
     feed.offer(flat(np.nan))
@@ -189,6 +202,7 @@ TROUBLES = [
         "unusable depth or camera_info",
         "camera_info: the camera matrix has focal lengths fx = 0",
     ),
+    (_no_message, "unusable depth or camera_info", "AttributeError: "),
     (_broken, "unusable depth or camera_info", "depth: data has 0 bytes"),
     (_holes, "used", ""),
 ]
@@ -209,12 +223,46 @@ def test_without_usable_depth_segments_come_without_a_place(
     assert made.problems() == []
 
 
+def test_a_camera_info_in_doubt_gives_places_and_is_reported() -> None:
+    made, feed = enrichment(), DepthFeed(0.05, patience=0.1)
+    feed.offer_info(info(d=[-0.01, 0.001]))
+    feed.offer(flat(2.0))
+    assert place(made, feed) is not None
+    assert made.facts() == {"depth: used, with a camera_info that is in doubt": "1"}
+    assert "D has 2 coefficients" in "".join(made.problems())
+    assert made.lost() == []
+
+
+@pytest.mark.parametrize(
+    ("calibration", "topic", "wide"),
+    [
+        ("auto", "/camera/image_raw", 2.0),
+        ("auto", "/camera/image_rect", 4.0),
+        ("raw", "/camera/image_rect", 2.0),
+        ("rectified", "/camera/image_raw", 4.0),
+    ],
+)
+def test_rectified_images_are_placed_by_the_projection_of_rectified_images(
+    calibration: str, topic: str, wide: float
+) -> None:
+    given = {"depth.enabled": True, "depth.calibration": calibration}
+    made = Enrichment(make_settings(NodeSettings, given), SystemClock(), {"": topic})
+    feed = DepthFeed(0.05, patience=0.1)
+    feed.offer_info(info(p=[10, 0, 7.5, 0, 0, 10, 5.5, 0, 0, 0, 1, 0]))  # half as long as in K
+    feed.offer(flat(2.0))
+    placement = place(made, feed)
+    assert placement is not None
+    assert placement.size[0] * 20 / (WIDTH - 1) == pytest.approx(wide, rel=0.05)
+
+
 def test_a_camera_may_change_its_resolution() -> None:
     made, feed = enrichment(), DepthFeed(0.05, patience=0.1)
     feed.offer(flat(2.0))
     feed.offer_info(info())
     first = place(made, feed)
-    feed.offer_info(info(k=[2 * value for value in K], height=2 * HEIGHT, width=2 * WIDTH))
+    matrix = np.array(K).reshape(3, 3) * 2
+    matrix[:2, 2] += 0.5  # the middle of the first pixel is half a pixel from the edge
+    feed.offer_info(info(k=matrix.ravel(), height=2 * HEIGHT, width=2 * WIDTH))
     second = place(made, feed)
     assert first is not None
     assert second is not None

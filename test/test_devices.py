@@ -120,7 +120,7 @@ def test_segments_are_embedded_where_the_model_is(
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
     clip = ClipEmbedder(on_gpu(model), tokenizer, "random", mode, 4, 5.0, 8)
     with Uploads() as uploads:
-        pixels = clip._preprocess(empty(60, 80, 3, dtype=torch.uint8))
+        pixels = clip.prepare(empty(60, 80, 3, dtype=torch.uint8))
         shared = Shared(*clip._encode_images(torch.cat([pixels, pixels])))
         (rows,) = clip._embed_segments(empty(5, 1 + 7 * 7), *shared.image(1))
     assert rows.shape == (5, clip.dimensions)

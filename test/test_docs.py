@@ -38,3 +38,15 @@ def test_settings_that_are_mentioned_exist(page: Path) -> None:
         rf"\b((?:{'|'.join(SECTIONS)})\.(?!py\b)[a-z_]+)\b(?!\()", page.read_text()
     )
     assert set(mentioned) <= set(SETTINGS)
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    contract = (DOCS / "reliability.md").read_text().partition("## What is not")[0]
+    promises = [line for line in contract.splitlines() if re.match(r"\| [A-Z]", line)]
+    assert len(promises) > 15
+    sources = (path.read_text() for path in Path(__file__).parent.rglob("test_*.py"))
+    tests = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    for promise in promises:
+        named = re.findall(r"`(test_\w+)`", promise)
+        assert named, f"no test holds: {promise}"
+        assert set(named) <= tests, set(named) - tests

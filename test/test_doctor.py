@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
+from zgs_ros.bench.models import random_clip
 from zgs_ros.cli import app
 from zgs_ros.config import NodeSettings, SegmenterSettings, make_settings
 from zgs_ros.embedding.clip import ClipEmbedder
@@ -31,9 +33,9 @@ from zgs_ros.tools.doctor.clip import NORMALISATIONS, Exam, check_clip
 from zgs_ros.tools.doctor.exact import check_answers, clip_answers, dino_answers
 from zgs_ros.tools.doctor.findings import Finding, exit_code, without_private, write_report
 from zgs_ros.tools.doctor.machine import BUILT, check_clock, check_disk, check_ros
-from zgs_ros.tools.doctor.models import exam, examine_models
+from zgs_ros.tools.doctor.models import TEMPLATE, exam, examine_clip, examine_models
 from zgs_ros.tools.doctor.network import check_cameras, check_sim_time, examine_network
-from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scenes
+from zgs_ros.tools.doctor.pictures import DISTRACTORS, DRAWINGS, drawings, scene_names, scenes
 
 CPU, FULL = torch.device("cpu"), torch.float32
 MINI = make_settings(SegmenterSettings, {"profile": "mini"})
@@ -151,6 +153,37 @@ def test_a_spoilt_clip_is_caught(
     assert caught <= found | ({"answers"} if answers.level == "error" else set())
 
 
+@pytest.mark.parametrize("given", ["gelu", "quick_gelu"])
+def test_the_true_activation_does_better_whichever_is_given(given: str, clip: ClipEmbedder) -> None:
+    """The bundled CLIP was trained with GELU."""
+    if given == "quick_gelu":
+        quick_gelu(clip.model)
+    asked = Exam(scenes(30), scene_names(), TEMPLATE, "global_subtraction")
+    compared = of_clip.compare_activations(clip, asked)
+    assert compared[0] == "gelu"
+    assert compared[2] > of_clip.CLEARLY
+    unsaid = of_clip.check_activation_by_names(compared, None)
+    assert (unsaid.level, "set clip.pretrained=gelu" in unsaid.remedy) == ("error", True)
+    assert of_clip.check_activation_by_names(compared, "gelu").level == "ok"
+    assert of_clip.check_activation_by_names(compared, "quick_gelu").level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("compared", "said", "level", "part"),
+    [
+        (("quick_gelu", 1.2, 5.0), "gelu", "error", "the weights were trained that way"),
+        (("quick_gelu", 1.2, 2.0), "gelu", "ok", "which tells nothing"),
+        (("quick_gelu", 1.2, 2.0), None, "error", "ask who trained them; set clip.pretrained to"),
+    ],
+)
+def test_an_activation_that_nothing_tells_is_asked_for(
+    compared: Any, said: Any, level: str, part: str
+) -> None:
+    found = of_clip.check_activation_by_names(compared, said)
+    assert found.level == level
+    assert part in found.line()
+
+
 @torch.no_grad()
 def shuffled_dino(features: DinoFeatures) -> None:
     rows = features.model.pos_embed
@@ -209,7 +242,7 @@ def test_pictures_as_a_whole_go_through_the_plain_model(
     clip: ClipEmbedder, exams: tuple[Exam, Exam]
 ) -> None:
     one = exams[1].pictures[0]
-    pixels = clip._preprocess(torch.from_numpy(one.image))
+    pixels = clip.prepare(torch.from_numpy(one.image))
     plain = torch.nn.functional.normalize(clip.model.encode_image(pixels), dim=-1)[0]
     asked = Exam([one], exams[1].names, exams[1].template).images(clip)[0]
     assert float(plain.detach() @ torch.from_numpy(asked)) > 1 - 1e-5
@@ -249,6 +282,28 @@ def test_what_a_tag_says_is_held_against_the_model(
         assert found.level == level
 
 
+@pytest.mark.parametrize(
+    ("tag", "other"), [("openai", "bilinear"), ("datacompdr", "bicubic")], ids=lambda text: text
+)
+def test_a_wrong_interpolation_is_told(tag: str, other: str, exams: tuple[Exam, Exam]) -> None:
+    name = "MobileCLIP-B" if tag == "datacompdr" else "ViT-B-32"
+    kind = find_clip(
+        make_settings(SegmenterSettings, {"clip": {"model": name, "pretrained": tag}}).clip
+    )
+    model: Any = open_clip.CLIP(
+        64,
+        {"layers": 1, "width": 64, "patch_size": 32, "image_size": 224},
+        {"layers": 1, "width": 64, "heads": 1},
+    )
+    model.visual.image_mean, model.visual.image_std = of_clip.published_normalisation(kind)
+    for interpolation, level in ((kind.preprocessing["interpolation"], "ok"), (other, "error")):
+        model.visual.preprocess_cfg = {"interpolation": interpolation}
+        small = ClipEmbedder(model, open_clip.get_tokenizer("ViT-B-32"), "random", blocks=1)
+        found = of_clip.check_resizing(small, kind, exams[1].pictures)
+        assert found.level == level, found.text
+        assert kind.preprocessing["interpolation"] in found.text
+
+
 @pytest.mark.slow
 def test_random_weights_of_real_size_are_told(tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -281,7 +336,69 @@ def test_random_weights_of_real_size_are_told(tmp_path: Path) -> None:
     }
     levels = {(f.room, f.name): f.level for f in findings}
     assert levels["clip", "activation"] == levels["clip", "normalisation"] == "ok"
+    assert levels["clip", "resizing"] == levels["clip", "activation by names"] == "ok"
     assert levels["dino", "normalisation"] == "ok"
+    unsaid = make_settings(
+        SegmenterSettings, {"clip": {**settings.clip.model_dump(), "pretrained": ""}}
+    )
+    [asked] = [f for f in examine_clip(unsaid, CPU, FULL) if f.name == "activation by names"]
+    assert asked.level == "error"
+    assert "nothing says with which activation" in asked.text
+    assert "clip.pretrained to gelu or quick_gelu, or to the tag" in asked.remedy
+
+
+@torch.no_grad()
+def as_if_trained(model: Any) -> None:
+    """Gives random weights what every trained CLIP has, and no knowledge."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.add_(0.1 * torch.randn(module.weight.shape, generator=generator))
+    model.logit_scale.fill_(math.log(100.0))
+    rows = model.visual.positional_embedding
+    side = round((len(rows) - 1) ** 0.5)
+    places = torch.stack(torch.meshgrid(*2 * [torch.arange(side) / side], indexing="ij"), -1)
+    waves = torch.randn(2, rows.shape[1], generator=generator)
+    rows[1:] = (3 * places.flatten(0, 1) @ waves).sin() * rows.std()
+
+
+@torch.no_grad()
+def shuffled_rows(model: Any) -> None:
+    rows = model.visual.positional_embedding
+    rows[1:] = rows[1:][torch.randperm(len(rows) - 1, generator=torch.Generator().manual_seed(1))]
+
+
+def plain_gelu(model: Any) -> None:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, QuickGELU):
+                setattr(module, name, nn.GELU())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "caught"),
+    [
+        (lambda model: None, set()),
+        (wrong_mean, {"normalisation"}),
+        (plain_gelu, {"activation"}),
+        (shuffled_rows, {"positions"}),
+    ],
+    ids=["as it is", "wrong mean", "no QuickGELU", "shuffled positions"],
+)
+def test_a_spoilt_clip_of_real_size_is_caught(
+    spoil: Callable[[Any], None], caught: set[str], exams: tuple[Exam, Exam]
+) -> None:
+    """What needs knowledge is wrong with random weights in any case; a foreign tower shows in nothing else."""
+    settings = make_settings(SegmenterSettings, {"clip": {"model": "ViT-B-16"}}).clip
+    clip = random_clip(settings, CPU, FULL)
+    as_if_trained(clip.model)
+    spoil(clip.model)
+    spoilt = clip.variant("mask", 1, 1.0)
+    found = errors(check_clip(spoilt, settings, exams[1], find_clip(settings), True))
+    assert "names" in found
+    knowledge = {"names", "cosines", "different pictures", "different names", "other ways"}
+    assert found - knowledge - {"resizing"} == caught
 
 
 def test_models_that_cant_be_loaded_are_findings_with_a_way_out() -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from zgs_ros.geometry import PinholeCamera, locate
+from zgs_ros import geometry
+from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Placement, Roi, Segment, Segmentation
 from zgs_ros.transforms import Transform
 
 HEIGHT, WIDTH = 48, 64
 MATRIX = np.array([[60.0, 0.0, 31.5], [0.0, 60.0, 23.5], [0.0, 0.0, 1.0]])
-CAMERA = PinholeCamera(MATRIX, (HEIGHT, WIDTH))
+CAMERA = CameraModel(MATRIX, (HEIGHT, WIDTH))
 NAN, INF = np.float32(np.nan), np.float32(np.inf)
 
 Depth = NDArray[np.float32]
@@ -44,7 +45,7 @@ def board_depth(seen: Segmentation, near: float = 2.0, far: float = 5.0) -> Dept
     return np.where(seen.label_map == 2, near, far).astype(np.float32)
 
 
-def placed(seen: Segmentation, depth: Depth, camera: PinholeCamera = CAMERA) -> Placement | None:
+def placed(seen: Segmentation, depth: Depth, camera: CameraModel = CAMERA) -> Placement | None:
     return locate(seen, depth, camera).segments[1].placement
 
 
@@ -156,7 +157,7 @@ def test_an_empty_segmentation_and_a_segment_without_pixels() -> None:
     assert locate(with_ghost, depth, CAMERA).segments[2].placement is None
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 30.0], ids=["smaller", "larger", "thinned out"])
 def test_depth_of_another_resolution_gives_the_same_place(factor: float) -> None:
     seen = board()
     size = (round(HEIGHT * factor), round(WIDTH * factor))
@@ -201,7 +202,7 @@ def test_a_camera_that_is_not_calibrated_is_refused(
     matrix: NDArray[np.float64], size: tuple[int, int], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
-        PinholeCamera(matrix, size)
+        CameraModel(matrix, size)
 
 
 @pytest.mark.parametrize(
@@ -215,28 +216,32 @@ def test_a_camera_that_is_not_calibrated_is_refused(
 )
 def test_distortion_that_no_lens_has_is_refused(distortion: tuple[float, ...], text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
-        PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
+        CameraModel(MATRIX, (HEIGHT, WIDTH), distortion)
 
 
 @pytest.mark.parametrize("count", [0, 2, 5, 7])
 def test_distortion_of_zeros_is_none_whatever_its_length(count: int) -> None:
-    camera = PinholeCamera(MATRIX, (HEIGHT, WIDTH), (0.0,) * count)
-    assert np.array_equal(camera.rays, PinholeCamera(MATRIX, (HEIGHT, WIDTH)).rays)
+    camera = CameraModel(MATRIX, (HEIGHT, WIDTH), (0.0,) * count)
+    assert np.array_equal(camera.rays, CameraModel(MATRIX, (HEIGHT, WIDTH)).rays)
 
 
 @pytest.mark.parametrize("distortion", [(), (-0.3, 0.1, 0.001, -0.002, 0.0)])
-def test_rays_of_a_large_image_are_those_of_its_parts(distortion: tuple[float, ...]) -> None:
-    camera = PinholeCamera(MATRIX, (1500, 1600), distortion)  # more than are computed together
-    corner = PinholeCamera(MATRIX, (HEIGHT, WIDTH), distortion)
-    assert np.allclose(camera.rays[:HEIGHT, :WIDTH], corner.rays)
-    assert np.isfinite(camera.rays).all()
+def test_rays_of_a_large_image_are_those_of_its_parts(
+    distortion: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = height, width = 2 * HEIGHT, 2 * WIDTH
+    corner = CameraModel(MATRIX, (HEIGHT, WIDTH), distortion).rays
+    monkeypatch.setattr(geometry, "POINTS_AT_ONCE", 7 * width)
+    rays = CameraModel(MATRIX, size, distortion).rays
+    assert np.allclose(rays[:HEIGHT, :WIDTH], corner, atol=1e-5)
+    assert np.isfinite(rays).all()
     if not distortion:
-        x, y = (1599 - MATRIX[0, 2]) / MATRIX[0, 0], (1499 - MATRIX[1, 2]) / MATRIX[1, 1]
-        assert np.allclose(camera.rays[-1, -1], [x, y])
+        last = np.subtract((width - 1, height - 1), MATRIX[:2, 2]) / MATRIX[[0, 1], [0, 1]]
+        assert np.allclose(rays[-1, -1], last)
 
 
 def test_a_lens_that_distorts_is_straightened() -> None:
-    camera = PinholeCamera(MATRIX, (HEIGHT, WIDTH), (-0.3, 0.1, 0.001, -0.002, 0.0))
+    camera = CameraModel(MATRIX, (HEIGHT, WIDTH), (-0.3, 0.1, 0.001, -0.002, 0.0))
     x, y = camera.rays[5, 60]
     point = np.array([[[float(x), float(y), 1.0]]])
     pixel, _ = cv2.projectPoints(
@@ -255,7 +260,7 @@ def test_things_of_the_synthetic_world_are_found_where_they_are(spoiled: bool) -
     errors: list[float] = []
     for seed in (1, 2, 3):
         frame = SyntheticCamera(seed, height=96, width=128).frame(5)
-        camera = PinholeCamera(frame.intrinsics, (96, 128))
+        camera = CameraModel(frame.intrinsics, (96, 128))
         depth = frame.depth.copy()
         if spoiled:
             depth *= 1 + 0.01 * random.standard_normal(depth.shape).astype(np.float32)

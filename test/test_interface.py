@@ -44,6 +44,7 @@ CASES: tuple[dict[str, Any], ...] = (
     {"depth.enabled": True},
     {"publish_detections": True, "image_transport": "compressed"},
     {"cameras": ["front", "left"], "depth.enabled": True, "publish_detections": True},
+    {"publish_features": True},
 )
 
 
@@ -86,15 +87,22 @@ def ros_type(dds_name: str) -> str:
 
 QOS = {
     "/diagnostics": QosProfile(reliable=True, depth=10, transient_local=False),
-    "~/query/request": QosProfile(reliable=True, depth=10, transient_local=False),
-    "~/query/result": QosProfile(reliable=True, depth=10, transient_local=False),
+    **{
+        f"~/{name}": QosProfile(reliable=True, depth=10, transient_local=False)
+        for name in (
+            *("alerts", "query/request", "query/result", "watch/request", "watch/result"),
+            *("set_classes/request", "set_classes/result"),
+        )
+    },
 }
 RESULTS = QosProfile(reliable=True, depth=1, transient_local=False)
 
 
 def test_the_qos_that_others_rely_on() -> None:
     assert {end.name: end.qos for end in NODE_TOPICS} == QOS
-    assert {row.topic: row.qos for row in OUTPUTS} == dict.fromkeys(OUTPUT_NAMES, RESULTS)
+    latched = QosProfile(reliable=True, depth=1, transient_local=True)
+    expected = {**dict.fromkeys(OUTPUT_NAMES, RESULTS), "label_info": latched}
+    assert {row.topic: row.qos for row in OUTPUTS} == expected
 
 
 @pytest.mark.parametrize("qos", [*QOS.values(), RESULTS, SENSOR, QosProfile(transient_local=True)])
@@ -108,7 +116,9 @@ def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
 
 RESERVED = {
     *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
-    *("query", "segment_image", "points", "labelled_points", "object_cloud"),
+    *("query", "segment_image", "feature_image", "embed", "points", "labelled_points"),
+    *("label_mask", "label_mask_16", "confidence", "label_info", "instances", "alerts"),
+    *("segment_mask", "set_classes", "watch", "enable", "object_cloud"),
 }
 
 

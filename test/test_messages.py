@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
-from zgs_ros.geometry import PinholeCamera
+from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.markers import ADD, CUBE, DELETE_ALL, TEXT, marker_array
@@ -210,7 +210,7 @@ def outputs(*subscribed: str) -> tuple[Outputs, Publishers]:
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
 TICKET = DepthFeed(0.1).expect(HEADER)
-CAMERA = PinholeCamera(np.array([[6.0, 0, 2.5], [0, 6.0, 1.5], [0, 0, 1]]), (4, 6))
+CAMERA = CameraModel(np.array([[6.0, 0, 2.5], [0, 6.0, 1.5], [0, 0, 1]]), (4, 6))
 SURFACE = Surface(np.full((4, 6), 2, np.float32), CAMERA, "camera", Transform.identity(), False)
 RESULT = Result("front", HEADER, PIXELS, segmentation(), 0.25, TICKET, SURFACE)
 

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -13,12 +14,14 @@ import timm
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from timm.layers import trunc_normal_
+from torch import nn
 from torch.nn import functional
 from typer.testing import CliRunner
 
 from zgs_ros.cli import app
 from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, make_settings
-from zgs_ros.models import loading
+from zgs_ros.models import loading, precision
 from zgs_ros.models.kinds import find_clip
 from zgs_ros.models.loading import (
     ModelError,
@@ -27,8 +30,8 @@ from zgs_ros.models.loading import (
     load_dino,
     pull,
     resolve_device,
-    resolve_precision,
 )
+from zgs_ros.models.uninitialised import Uninitialised
 
 CPU = torch.device("cpu")
 
@@ -52,6 +55,34 @@ def test_dino_weights_from_a_file(tmp_path: Path) -> None:
         dino.model.blocks[3].attn.qkv.weight, model.blocks[3].attn.qkv.weight
     )
     assert tuple(dino(torch.rand(1, 3, 64, 64)).shape) == (1, 8, 8, 384)
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        nn.init.kaiming_normal_,
+        nn.init.kaiming_uniform_,
+        nn.init.normal_,
+        nn.init.trunc_normal_,
+        nn.init.uniform_,
+        nn.init.xavier_normal_,
+        nn.init.xavier_uniform_,
+        trunc_normal_,
+        torch.Tensor.normal_,
+        torch.Tensor.uniform_,
+    ],
+)
+def test_no_random_numbers_are_drawn_for_weights_that_a_file_replaces(fill: Any) -> None:
+    weight = torch.zeros(4, 4)
+    before = torch.get_rng_state()
+    with Uninitialised():
+        fill(weight)
+        norm = nn.LayerNorm(4)
+    assert not weight.any()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (norm.weight == 1).all(), "what is not random is made as ever"
+    fill(weight)
+    assert weight.any()
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +111,7 @@ def test_clip_weights_from_a_file_are_what_they_are_said_to_be(
     clip = load_clip(settings, CPU, torch.float32)
     assert clip.name == "ViT-B-32/mine"
     assert type(clip._tower.blocks[0].mlp.gelu).__name__ == activation
-    weights = load_file(clip_file)
-    torch.testing.assert_close(clip._model.visual.proj, weights["visual.proj"])
+    torch.testing.assert_close(dict(clip.model.state_dict()), load_file(clip_file))
     assert clip.logit_scale == pytest.approx(1 / 0.07)
 
 
@@ -119,7 +149,7 @@ def test_images_are_prepared_as_in_training(tmp_path: Path) -> None:
     expected = functional.interpolate(
         image.permute(2, 0, 1)[None], (224, 224), mode="bilinear", antialias=True
     )
-    torch.testing.assert_close(clip._preprocess(image), expected / 255, atol=1e-6, rtol=0)
+    torch.testing.assert_close(clip.prepare(image), expected / 255, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -270,10 +300,47 @@ def test_a_device_that_is_not_there() -> None:
     assert resolve_device("auto") == CPU
 
 
-def test_precision_follows_the_device() -> None:
-    assert resolve_precision("auto", CPU) is torch.float32
-    assert resolve_precision("auto", torch.device("cuda")) is torch.float16
-    assert resolve_precision("bfloat16", CPU) is torch.bfloat16
+@pytest.mark.parametrize(
+    ("given", "device", "native", "expected"),
+    [
+        ({}, "cpu", True, torch.bfloat16),
+        ({}, "cpu", False, torch.float32),
+        ({"reference": True}, "cpu", True, torch.float32),
+        ({"profile": "paper"}, "cpu", True, torch.float32),
+        ({}, "cuda", False, torch.float16),
+        ({"precision": "float32"}, "cpu", True, torch.float32),
+        ({"precision": "bfloat16"}, "cpu", False, torch.bfloat16),
+    ],
+)
+def test_precision_follows_what_the_processor_multiplies(
+    given: dict[str, Any],
+    device: str,
+    native: bool,
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: native)
+    settings = make_settings(SegmenterSettings, given)
+    assert precision.resolve_precision(settings, torch.device(device)) is expected
+
+
+@pytest.mark.parametrize(
+    ("cpu_info", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 amx_tile", True),
+        ("Features\t: fp asimd i8mm bf16", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("model name\t: avx512_bf16", False),
+        (None, False),
+    ],
+)
+def test_bfloat16_is_told_by_the_processors_flags(
+    cpu_info: str | None, expected: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if cpu_info is not None:
+        file.write_text(f"processor\t: 0\n{cpu_info}\n")
+    assert precision.flags_have_bfloat16(file) is expected
 
 
 def test_damaged_bundled_models_are_refused(

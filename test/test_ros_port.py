@@ -63,6 +63,10 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_depth_of_before_1970_which_no_time_of_rclpy_is_is_passed_over() -> None:
+    assert run(DEPTH, 3, -1, 4).stdout.split() == ["3", "4"]
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_newest_depth_is_kept_in_whatever_order_it_comes(order: str) -> None:
     assert run(DEPTH, *ORDERS[order]).stdout.split() == [str(n) for n in ORDERS[order][-10:]]

@@ -205,6 +205,8 @@ QUERIES = [
     (b'"mug"', "must be JSON"),
     (b'{"text": 3}', "must be JSON"),
     (b'{"text": "mug", "camera": null}', "must be JSON"),
+    (b'{"text": "\\ud800"}', "halves of characters"),
+    (b'{"text": "mug", "camera": "\\udfff"}', "halves of characters"),
     (b'{"text": " "}', "1 to 200 characters, got 0"),
     (json.dumps({"text": "x" * 201}).encode(), "1 to 200 characters, got 201"),
 ]
@@ -237,6 +239,10 @@ class TestServer:
     def test_there_are_no_files(self, site: Site, path: str) -> None:
         status, _, body = site.request(path)
         assert (status, "nothing here" in json.loads(body)["error"]) == (404, True)
+
+    def test_an_address_that_is_none_is_refused(self, site: Site) -> None:
+        status, _, body = site.request("HTTP://[/")  # in capitals http.client lets it pass
+        assert (status, "can't be read" in json.loads(body)["error"]) == (400, True)
 
     def test_overlays_are_those_of_the_frames(self, site: Site) -> None:
         assert site.request("/overlay.jpg")[0] == 404

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.geometry import EROSION, EXTENT, MIN_PIXELS, PinholeCamera
+from zgs_ros.geometry import EROSION, EXTENT, MIN_PIXELS, CameraModel
 from zgs_ros.segmentation import Segment, Segmentation
 from zgs_ros.transforms import Transform
 
@@ -44,7 +44,7 @@ class Surface:
     """
 
     depth: NDArray[np.float32]
-    camera: PinholeCamera
+    camera: CameraModel
     frame: str
     transform: Transform
     upright: bool

@@ -5,6 +5,7 @@ Axes of the camera as in ROS (REP 103): x right, y down, z forward; metres.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,6 +26,10 @@ MIN_SHARE = 0.05
 EROSION = 0.006
 """What is cut off along a segment's border, where depth mixes near and far [short image sides]."""
 
+MAX_PIXELS = 2**22
+"""Of larger depth every second, third, ... row and column is taken: eroding segments takes time that grows
+faster than their pixels."""
+
 MAX_POINTS = 20_000
 """Larger segments are sampled: medians don't get better with more."""
 
@@ -37,6 +42,23 @@ MAX_DISTORTION = 1e6
 DISTORTIONS = (0, 4, 5, 8, 12, 14)
 """Numbers of coefficients that OpenCV's model can have."""
 
+FISHEYE_DISTORTIONS = (4,)
+"""Numbers of coefficients that OpenCV's fisheye model can have."""
+
+MAX_SLOPE = 100.0
+"""Rays of distorted pixels are within this times the distance along the optical axis, 89.4 degrees:
+what a fisheye lens sees beyond has no such distance."""
+
+STRAIGHTENING = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 50, 1e-4)
+"""Distortion is undone to this many pixels, in as many steps at most."""
+
+MAX_MISS = 0.5
+"""A ray that is distorted again comes back to its pixel within this [pixels], or is none: outside of
+where a lens was calibrated, its distortion may not be one that can be undone."""
+
+CHECKED_STEP = 4
+"""Only the rays of every so many rows and columns are checked, unless one of them is none."""
+
 POINTS_AT_ONCE = 2**20
 """Pixels whose rays are computed together, so that large images need no multiple of their memory."""
 
@@ -45,13 +67,15 @@ EXTENT = (1.0, 99.0)
 
 
 @dataclass(frozen=True, eq=False)
-class PinholeCamera:
+class CameraModel:
     """How a camera projects.
 
     Attributes:
         matrix: K, float64 (3, 3); pixel centres have integer coordinates.
         size: (height, width) of the images that K is for.
-        distortion: Coefficients of OpenCV's model (k1, k2, p1, p2, k3, ...), () for a rectified image.
+        distortion: Coefficients of OpenCV's model (k1, k2, p1, p2, k3, ...), or of its fisheye model
+            (k1, k2, k3, k4); () for a rectified image.
+        fisheye: Whether the distortion is that of the fisheye model.
 
     Raises:
         ValueError: If K, the size or the distortion can't be those of a calibrated camera.
@@ -60,6 +84,7 @@ class PinholeCamera:
     matrix: NDArray[np.float64]
     size: tuple[int, int]
     distortion: tuple[float, ...] = ()
+    fisheye: bool = False
 
     def __post_init__(self) -> None:
         fx, fy = float(self.matrix[0, 0]), float(self.matrix[1, 1])
@@ -82,10 +107,11 @@ class PinholeCamera:
                 f"the camera matrix has its centre at {self.matrix[0, 2]:g}, {self.matrix[1, 2]:g} "
                 f"and skew {self.matrix[0, 1]:g}, far outside the image: calibrate the camera"
             )
-        if len(self.distortion) not in DISTORTIONS and any(self.distortion):
+        counts = FISHEYE_DISTORTIONS if self.fisheye else DISTORTIONS
+        if len(self.distortion) not in counts and any(self.distortion):
             raise ValueError(
                 f"the camera has {len(self.distortion)} distortion coefficients (allowed: "
-                f"{', '.join(map(str, DISTORTIONS))}): calibrate the camera"
+                f"{', '.join(map(str, counts))}): calibrate the camera"
             )
         if not all(abs(value) <= MAX_DISTORTION for value in self.distortion):
             raise ValueError(
@@ -93,7 +119,7 @@ class PinholeCamera:
                 f"{MAX_DISTORTION:g}, got {max(self.distortion, key=abs):g}: calibrate the camera"
             )
 
-    def scaled(self, size: tuple[int, int]) -> PinholeCamera:
+    def scaled(self, size: tuple[int, int]) -> CameraModel:
         """The same camera with images of another (height, width)."""
         if size == self.size:
             return self
@@ -102,11 +128,19 @@ class PinholeCamera:
         to_edges = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
         scale = np.diag([across, down, 1.0])
         matrix = np.linalg.inv(to_edges) @ scale @ to_edges @ self.matrix
-        return PinholeCamera(matrix, size, self.distortion)
+        return replace(self, matrix=matrix, size=size)
+
+    def cropped(self, left: int, top: int, size: tuple[int, int]) -> CameraModel:
+        """The same camera with the (height, width) of its images that begin at a column and row."""
+        moved = np.array([[0, 0, left], [0, 0, top], [0, 0, 0]])
+        return replace(self, matrix=self.matrix - moved, size=size)
 
     @cached_property
     def rays(self) -> NDArray[np.float32]:
-        """(x, y) at depth 1 of what every pixel sees, float32 (height, width, 2)."""
+        """(x, y) at depth 1 of what every pixel sees, float32 (height, width, 2).
+
+        nan where that can't be told: past the edge of a fisheye lens, or of its calibration.
+        """
         height, width = self.size
         rays = np.empty((height, width, 2), np.float32)
         (fx, skew, cx), (_, fy, cy) = self.matrix[:2]
@@ -117,20 +151,60 @@ class PinholeCamera:
             block = rays[start : start + rows_at_once]
             if any(self.distortion):
                 pixels = np.stack(np.broadcast_arrays(columns, rows), -1).astype(np.float64)
-                straight = cv2.undistortPoints(
-                    pixels.reshape(-1, 1, 2), self.matrix, np.array(self.distortion)
-                )
-                block[:] = straight.reshape(block.shape)
+                block[:] = self._straightened(pixels)
             else:
                 y = (rows - cy) / fy
                 block[..., 0], block[..., 1] = (columns - cx - skew * y) / fx, y
         return rays
 
+    def _straightened(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rays of distorted pixels, both (rows, columns, 2)."""
+        points, distortion = pixels.reshape(-1, 1, 2), np.array(self.distortion)
+        if self.fisheye:
+            found = cv2.fisheye.undistortPoints(
+                points, self.matrix, distortion, criteria=STRAIGHTENING
+            )
+        else:
+            same = np.eye(3)
+            found = cv2.undistortPointsIter(
+                points, self.matrix, distortion, same, same, STRAIGHTENING
+            )
+        rays = np.asarray(found, np.float64).reshape(pixels.shape)
+        rays[~(np.abs(rays) <= MAX_SLOPE).all(axis=2)] = np.nan
+        height, width = pixels.shape[:2]
+        rows = np.r_[0:height:CHECKED_STEP, height - 1]
+        columns = np.r_[0:width:CHECKED_STEP, width - 1]
+        sample = np.ix_(rows, columns)
+        if self._is_missed(rays[sample], pixels[sample]).any():
+            rays[self._is_missed(rays, pixels)] = np.nan
+        return rays
+
+    def _is_missed(
+        self, rays: NDArray[np.float64], pixels: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Which rays (rows, columns, 2) are not seen at their pixels."""
+        return ~(np.linalg.norm(self._distorted(rays) - pixels, axis=2) <= MAX_MISS)
+
+    def _distorted(self, rays: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Pixels that rays are seen at, both (rows, columns, 2)."""
+        points, distortion = rays.reshape(-1, 1, 2), np.array(self.distortion)
+        if self.fisheye:
+            seen = cv2.fisheye.distortPoints(points, self.matrix, distortion)
+        else:
+            ahead = cv2.convertPointsToHomogeneous(points)
+            seen, _ = cv2.projectPoints(ahead, np.zeros(3), np.zeros(3), self.matrix, distortion)
+        return np.asarray(seen, np.float64).reshape(rays.shape)
+
+
+def fits(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a (height, width) is another one scaled and rounded to pixels."""
+    return abs(size[1] * other[0] - size[0] * other[1]) <= max(other)
+
 
 def locate(
     segmentation: Segmentation,
     depth: NDArray[np.float32],
-    camera: PinholeCamera,
+    camera: CameraModel,
     transform: Transform | None = None,
 ) -> Segmentation:
     """Gives each segment its placement; those without enough valid depth have none.
@@ -148,20 +222,22 @@ def locate(
     """
     height, width = depth.shape
     rows, columns = segmentation.size
-    if abs(width * rows - height * columns) > max(rows, columns):
+    if not fits((height, width), (rows, columns)):
         raise ValueError(
             f"depth of {width} x {height} does not fit an image of {columns} x {rows}; "
             "it must be registered to the image (such as aligned_depth_to_color)"
         )
-    camera = camera.scaled((height, width))
+    rays = camera.scaled((height, width)).rays
     labels = segmentation.label_map
     if labels.shape != depth.shape:
         labels = np.asarray(
             cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint16
         )
-    valid = np.isfinite(depth) & (depth > 0) & np.isfinite(camera.rays).all(axis=2)
+    step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
+    labels, depth, rays = (array[::step, ::step] for array in (labels, depth, rays))
+    valid = np.isfinite(depth) & (depth > 0) & np.isfinite(rays).all(axis=2)
     boxes = find_objects(labels.astype(np.int32))
-    margin = 1 + round(EROSION * min(height, width))
+    margin = 1 + round(EROSION * min(depth.shape))
     segments: list[Segment] = []
     for segment in segmentation.segments:
         box = boxes[segment.id - 1] if segment.id <= len(boxes) else None
@@ -169,9 +245,7 @@ def locate(
         if box is not None:
             window = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
             mask = labels[window] == segment.id
-            placement = _place(
-                mask, valid[window], depth[window], camera.rays[window], margin, transform
-            )
+            placement = _place(mask, valid[window], depth[window], rays[window], margin, transform)
         segments.append(replace(segment, placement=placement))
     return replace(segmentation, segments=tuple(segments))
 

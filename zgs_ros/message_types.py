@@ -15,7 +15,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from zgs_ros import vision_msgs
+from zgs_ros import semantic_inference_msgs, vision_msgs
 from zgs_ros.texts import quoted
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,14 @@ _PACKAGE = Path(__file__).resolve().parent
 _DTYPES = {"byte": "uint8", "char": "uint8", "octet": "uint8"}
 """NumPy's names of primitives that have another one there."""
 
+
+OTHERS = {
+    "semantic_inference_msgs": semantic_inference_msgs.DEFINITIONS,
+    "vision_msgs": vision_msgs.DEFINITIONS,
+}
+"""Messages that rosbags does not bring: their fields, by package and name."""
+SET_BOOL = "bool data\n---\nbool success\nstring message\n"
+"""Definition of std_srvs/SetBool, which rosbags does not bring."""
 
 OLDER = ("foxy", "galactic")
 """Distributions whose messages are near enough to those of Humble."""
@@ -62,12 +70,16 @@ class MessageTypes:
                 f"ROS distribution {distro!r} is not known (allowed: {', '.join(DISTROS)})"
             )
         self._store = get_typestore(DISTROS[distro])
-        for name, fields in vision_msgs.DEFINITIONS.items():
-            self._store.register(get_types_from_msg(fields, f"vision_msgs/msg/{name}"))
+        for package, found in OTHERS.items():
+            for name, fields in found.items():
+                self._store.register(get_types_from_msg(fields, f"{package}/msg/{name}"))
+        for name, fields in semantic_inference_msgs.SERVICES.items():
+            self._store.register(_service_types(fields, f"semantic_inference_msgs/srv/{name}"))
         for path in message_definitions():
             self._store.register(get_types_from_msg(path.read_text(), f"zgs_ros/msg/{path.stem}"))
         for path in service_definitions():
             self._store.register(_service_types(path.read_text(), f"zgs_ros/srv/{path.stem}"))
+        self._store.register(_service_types(SET_BOOL, "std_srvs/srv/SetBool"))
 
     def create(self, type_name: str, **fields: Any) -> Any:
         """A message with all of its fields given."""
@@ -85,6 +97,10 @@ class MessageTypes:
 
     def floats(self, values: NDArray[np.float32]) -> Any:
         """The value of a ``float32[]`` field."""
+        return values
+
+    def ints(self, values: NDArray[np.int32]) -> Any:
+        """The value of an ``int32[]`` field."""
         return values
 
     def octet(self, value: int) -> Any:
@@ -163,10 +179,10 @@ def service_definitions() -> list[Path]:
 
 def _service_types(text: str, name: str) -> Any:
     """Types of the request and the response of a service definition."""
-    types = {}
+    types, package = {}, name.partition("/")[0]
     for part, fields in zip(("Request", "Response"), text.split("---\n"), strict=True):
-        # As a message, so that this package's other messages are found.
-        [parsed] = get_types_from_msg(fields, f"zgs_ros/msg/{part}").values()
+        # As a message, so that other messages of its package are found.
+        [parsed] = get_types_from_msg(fields, f"{package}/msg/{part}").values()
         types[f"{name}_{part}"] = parsed
     return types
 

@@ -214,6 +214,10 @@ class ImageSegmenter(Protocol):
         """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
         ...
 
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (phrases, dimensions), unit norm: phrases as those of a vocabulary are embedded."""
+        ...
+
     def close(self) -> None:
         """Frees the models."""
         ...

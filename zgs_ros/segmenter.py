@@ -20,7 +20,8 @@ from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
 from zgs_ros.gpu.graphs import Tensors, graphed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
-from zgs_ros.labeling.labeler import Labeler, load_labeler
+from zgs_ros.labeling.labeler import Labeler, load_labeler, text_encoder
+from zgs_ros.labeling.retrieval import embed_phrases
 from zgs_ros.merging import (
     Description,
     Merging,
@@ -29,7 +30,8 @@ from zgs_ros.merging import (
     merge_siblings,
     merge_together,
 )
-from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device, resolve_precision
+from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
@@ -199,6 +201,13 @@ class Segmenter:
         """float32 (dimensions,), unit norm: a text in the space of the segments' embeddings."""
         return self._clip.embed_texts([text])[0]
 
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """float32 (phrases, dimensions), unit norm: phrases as those of a vocabulary are embedded.
+
+        Their cosines can be compared with the scores of labels.
+        """
+        return embed_phrases(phrases, self._settings.labeling.templates, text_encoder(self._clip))
+
     def close(self) -> None:
         """Frees the models and the GPU memory that they held; the segmenter can't be used any more."""
         del self._dino, self._clip, self._labeler, self._find_features, self._fit_borders
@@ -308,7 +317,7 @@ def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Se
             "the mini models only know the synthetic world; choose another profile for real images"
         )
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings, device)
     dino = load_dino(settings.dino, device, precision, settings.profile)
     clip = load_clip(settings.clip, device, precision, settings.profile)
     return Segmenter(settings, dino, clip, load_labeler(settings, clip, device, begin_early))

@@ -20,6 +20,8 @@ DEFINITIONS = {
         "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
         "vision_msgs/BoundingBox3D bbox\nstring id"
     ),
+    "VisionClass": "uint16 class_id\nstring class_name",
+    "LabelInfo": ("std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold"),
     "Detection3DArray": "std_msgs/Header header\nvision_msgs/Detection3D[] detections",
 }
 """Fields of each message by its name; rosbags, which knows ROS's own messages, does not bring these."""

@@ -68,22 +68,18 @@ class Topic:
     is_ros1: bool = False
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads no aliases, which can multiply a text; rosbag2 writes none."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
 def load_yaml(text: str) -> Any:
-    """The content of a bag's metadata.
+    """The content of a bag's metadata, without aliases: they can multiply a text, and rosbag2 writes none.
 
     Raises:
         ValueError: If it can't be read.
     """
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _Loader)):
+            raise yaml.YAMLError("aliases are not read")
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"metadata can't be read: {error}") from None
@@ -91,11 +87,11 @@ def load_yaml(text: str) -> Any:
 
 def read_qos(text: object) -> tuple[Qos, ...]:
     """The quality of service that a bag has as YAML; that of nobody where it can't be read."""
-    # Anchors, which can multiply a text, stand in none of them.
-    if not isinstance(text, str) or len(text) > MAX_QOS or "&" in text:
+    if not isinstance(text, str) or len(text) > MAX_QOS:
         return ()
     try:
-        found = tuple(parse_qos(text))
+        listed = load_yaml(text)
+        found = tuple(parse_qos(listed)) if isinstance(listed, list) else ()
     except Exception:  # whatever a parser stumbles over in a text of somebody's own making
         return ()
     return found if all(map(_is_qos, found)) else ()

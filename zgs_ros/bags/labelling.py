@@ -15,6 +15,7 @@ from zgs_ros.bags.topics import LabelledCamera
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.config import NodeSettings
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.rotation import rotations, segment_upright
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.frames import TF, TF_STATIC, TF_TYPE, Frames, frame_name
@@ -99,6 +100,9 @@ class BagLabelling:
         journal: What is segmented already.
         writer: Where results go.
         load: Makes the segmenter; called once, when the first image needs it.
+
+    Raises:
+        ValueError: If the settings have too few or many rotations for the plan's cameras.
     """
 
     def __init__(
@@ -126,8 +130,10 @@ class BagLabelling:
             self._feeds[camera.name] = feed = DepthFeed(settings.depth.slop, patience=0.0)
             for topic in (camera.topics.depth, camera.topics.camera_info):
                 self._depths.setdefault(topic, []).append(feed)
+        self._rotations = rotations(settings.rotation, [camera.name for camera in plan.cameras])
         self._images = {camera.topics.image: camera for camera in plan.cameras}
-        self._enrichment = Enrichment(settings, _Clock(writer))
+        topics = {camera.name: camera.topics.image for camera in plan.cameras}
+        self._enrichment = Enrichment(settings, _Clock(writer), topics)
         self._wait_ns = 0
         if settings.depth.enabled and settings.target_frame:
             self._enrichment.frames = Frames(TransformBuffer(), waits=False)
@@ -238,14 +244,15 @@ class BagLabelling:
             pixels = decode(image.message, self._max_pixels)
         except BadImage as error:
             return _failed(recorded, str(error))
-        key = self._journal.key(recorded.data)
+        rotation = self._rotations[image.camera.name]
+        key = self._journal.key(recorded.data, rotation)
         seen, state = self._journal.recall(key), State.RECALLED
         if seen is None:
             if self._segmenter is None:
                 self._segmenter = self._load()
             began = time.perf_counter()
             try:
-                [segmentation] = self._segmenter.segment_batch([pixels])
+                [segmentation] = segment_upright(self._segmenter, [pixels], [rotation])
             except Exception as error:  # whatever it is, it need not happen to the other images
                 return _failed(recorded, f"segmenting failed: {type(error).__name__}: {error}")
             seconds = time.perf_counter() - began

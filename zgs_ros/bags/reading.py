@@ -27,7 +27,7 @@ _MAGIC = {MCAP: MCAP_MAGIC, SQLITE3: b"SQLite format 3\0"}
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 METADATA = "metadata.yaml"
 
-MAX_METADATA = 2**24
+MAX_METADATA = 2**22
 """Largest metadata.yaml [bytes]."""
 
 MAX_FILE = 2**30

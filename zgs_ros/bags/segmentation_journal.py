@@ -13,6 +13,9 @@ from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming import messages
 
+_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a damaged file raises: errors name parts of it, which need not be text."""
+
 _TYPE = "zgs_ros/msg/SegmentArray"
 
 
@@ -42,12 +45,12 @@ class SegmentationJournal:
             self._database = _open(path)
         except sqlite3.OperationalError as error:
             raise BagError(f"{path}: can't be used: {error}") from None
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             self._database = _open_anew(path)
 
-    def key(self, data: bytes) -> bytes:
-        """What the segmentation of a serialized image message is found by."""
-        return hashlib.sha256(self._settings_key + data).digest()
+    def key(self, data: bytes, rotation: int = 0) -> bytes:
+        """What the segmentation of a serialized image message, turned clockwise, is found by."""
+        return hashlib.sha256(self._settings_key + b"%d " % rotation + data).digest()
 
     def recall(self, key: bytes) -> tuple[Segmentation, float] | None:
         """A segmentation and the seconds that it took; None if it was not made yet."""
@@ -78,7 +81,7 @@ class SegmentationJournal:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.OperationalError:  # such as a full disk: it is whole
             raise
-        except sqlite3.DatabaseError:
+        except _DAMAGED:
             self._database.close()
             self._database = _open_anew(self._path)
             return self._database.execute(statement, values).fetchall()
@@ -102,7 +105,7 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("CREATE TABLE IF NOT EXISTS results (key BLOB PRIMARY KEY, data BLOB)")
-    except sqlite3.Error:
+    except BaseException:
         database.close()
         raise
     return database

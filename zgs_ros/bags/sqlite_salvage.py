@@ -22,6 +22,9 @@ from zgs_ros.bags.bag import (
     type_name,
 )
 
+_DAMAGED = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file raises: errors name parts of it, which need not be text."""
+
 _LARGEST_STEP = 2**40
 _LARGEST_NUMBER = 2**63 - 1
 
@@ -79,7 +82,7 @@ class SqliteSalvage:
             rows = self._database.execute(
                 "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
             ).fetchall()
-        except sqlite3.Error:
+        except _DAMAGED:
             return None
         counts = Counter(dict(rows))
         return counts if all(number in self._topics for number in counts) else None
@@ -102,7 +105,7 @@ class SqliteSalvage:
                     raise DamagedBag(f"{self._name}: a row is no message")
                 missing[topic] -= 1
                 yield topic, time, data
-        except sqlite3.Error as error:
+        except _DAMAGED as error:
             raise DamagedBag(f"{self._name}: {error}") from error
         if any(missing.values()):
             raise DamagedBag(f"{self._name}: there are not as many messages as it says")
@@ -131,7 +134,7 @@ class SqliteSalvage:
                         yield topic, time, data
                     else:
                         self._odd += 1
-            except sqlite3.Error:  # the page with this row: the next ones may be whole
+            except _DAMAGED:  # the page with this row: the next ones may be whole
                 step *= 2
                 continue
             self._is_cut = step > 1
@@ -161,7 +164,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, dict[int, Topic]]:
                 "PRAGMA writable_schema = ON"
             )  # else a file that was cut off is refused
             return database, _read_topics(database)
-        except sqlite3.Error:
+        except _DAMAGED:
             database.close()
             if options.endswith("1"):
                 raise
@@ -190,7 +193,7 @@ def _read_topics(database: sqlite3.Connection) -> dict[int, Topic]:
             definitions[_text(row, "topic_type")] = (
                 MessageDefinition(known, text) if known else NO_DEFINITION
             )
-    except sqlite3.Error:
+    except _DAMAGED:
         pass  # recordings before Iron have none
     topics = {}
     for row in _named(database, "topics"):

@@ -11,7 +11,11 @@ from zgs_ros.streaming.outputs import output_topic
 from zgs_ros.streaming.topics import InputTopics, input_topics
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+CAMERA_INFOS = ("sensor_msgs/msg/CameraInfo",)
 COMPRESSED = "/compressed"
+DEPTH_ENDINGS = ("", "/compressedDepth", COMPRESSED)
+"""What follows a depth topic's name where it is compressed, in the order in which it is looked for."""
+
 NODE = "zgs"
 
 
@@ -76,6 +80,37 @@ def choose_cameras(
         inputs = input_topics([camera], beside, depth, camera_info)[camera]
         cameras.append(LabelledCamera(camera, replace(inputs, image=topic)))
     return cameras
+
+
+def with_depth(
+    cameras: Sequence[LabelledCamera], topics: Mapping[str, Topic]
+) -> list[LabelledCamera]:
+    """The cameras with the topics that their depth is really on: as it is, or compressed.
+
+    Raises:
+        BagError: If depth or camera_info is not in the bag, or is something else.
+    """
+    found = []
+    for camera in cameras:
+        named = [camera.topics.depth + ending for ending in DEPTH_ENDINGS]
+        depth = next((name for name in named if name in topics), camera.topics.depth)
+        for name, kinds in ((depth, IMAGES), (camera.topics.camera_info, CAMERA_INFOS)):
+            option = "--depth-topic" if kinds is IMAGES else "--camera-info-topic"
+            if name not in topics:
+                raise BagError(
+                    f"{name}: is not in the bag, and depth needs it; name the right one by "
+                    "--depth-topic and --camera-info-topic, or leave it by --no-depth"
+                )
+            if topics[name].type not in kinds:
+                raise BagError(
+                    f"{option} {name}: holds {topics[name].type}, not {' or '.join(kinds)}"
+                )
+            if not topics[name].is_cdr:
+                raise BagError(
+                    f"{option} {name}: is not serialized as CDR, which alone is understood"
+                )
+        found.append(replace(camera, topics=replace(camera.topics, depth=depth)))
+    return found
 
 
 def _names(topics: Sequence[str]) -> list[str]:

@@ -117,7 +117,7 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         lambda: (
             literal.embed_segments(
                 bench.tower,
-                clip._preprocess(frame),
+                clip.prepare(frame),
                 literal.cover(masks, bench.tower.grid).to(bench.device),
                 bench.settings.clip.masked_blocks,
                 bench.settings.clip.sigma,

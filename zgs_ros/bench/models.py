@@ -26,8 +26,8 @@ from zgs_ros.models.loading import (
     load_dino,
     make_embedder,
     resolve_device,
-    resolve_precision,
 )
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.segmenter import Segmenter
 
@@ -85,7 +85,7 @@ def make_bench(settings: SegmenterSettings, segments: int) -> Bench:
             "here it must be retrieval"
         )
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings, device)
     dino = random_dino(settings.dino, device, precision)
     clip = random_clip(settings.clip, device, precision)
     segmenter = _segmenter(settings, dino, clip, device, segments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zgs_ros.bench.agreement import Agreement
 from zgs_ros.bench.comparison import Comparison
 from zgs_ros.bench.curves import Curve
 from zgs_ros.bench.measuring import WHOLE
@@ -66,6 +67,23 @@ def comparison_table(comparison: Comparison) -> Table:
         f"Ward of all {comparison.positions} positions (SciPy); dense CRF (this package's). Same "
         "weights, device and precision. Largest relative difference of an embedding: "
         f"{comparison.difference:.1e}.",
+    )
+
+
+def agreement_table(agreement: Agreement) -> Table:
+    """A faster way to compute against float32."""
+    shares = {
+        "segments (adjusted Rand index)": agreement.partition,
+        "pixels with the same label": agreement.pixels,
+        "same masks with the same label": agreement.labels,
+        "cosine of their embeddings, mean": agreement.cosine,
+        "cosine of their embeddings, 5th percentile": agreement.low_cosine,
+    }
+    return Table(
+        "Against PyTorch in float32",
+        ("agreement", ""),
+        tuple((name, f"{share:.4f}") for name, share in shares.items()),
+        f"{agreement.scenes} held-out scenes, {agreement.segments} masks; same weights.",
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: not for --help
 
 SEGMENTS = 20
 """Given where the models are random, if nothing else is asked for."""
+FLOAT32 = "float32"
 MODES = "Instead of the stages of one profile"
 
 
@@ -73,8 +74,9 @@ def bench(
     compare: Annotated[
         str | None,
         typer.Option(
-            metavar="reference",
-            help="The package's own path against the published steps, taken literally.",
+            metavar="WHAT",
+            help="The package's own path against the published steps, taken literally (reference), or "
+            "labels and segments against those of float32 (float32).",
             rich_help_panel=MODES,
         ),
     ] = None,
@@ -98,7 +100,7 @@ def bench(
         int,
         typer.Option(
             min=0,
-            help="Scenes for the mini profile's quality, beside --profiles.",
+            help="Scenes for the mini profile's quality, beside --profiles, and for --compare float32.",
             rich_help_panel=MODES,
         ),
     ] = 40,
@@ -133,12 +135,16 @@ def bench(
             },
             set_ or [],
         )
-        given = _default_segments(settings) if segments is None else segments
+        given = segments
+        if given is None:
+            given = 0 if compare == FLOAT32 else _default_segments(settings)
         from zgs_ros.bench.models import make_bench
 
         subject = make_bench(settings, given)
         _check_clock(clock, subject.device.type)
-        if mode == "compare":
+        if compare == FLOAT32:
+            _agree(subject, request, scenes)
+        elif mode == "compare":
             _compare(subject, request)
         elif mode == "curve":
             _curve(subject, request, str(curve))
@@ -163,6 +169,14 @@ def _compare(bench: Bench, request: Request) -> None:
     image = camera_frames(*request.size)[0][0]
     found = compare(bench, image, request.repeats, _clock_of(request))
     _show(bench, request, {"comparison": found.to_dict()}, [comparison_table(found)])
+
+
+def _agree(bench: Bench, request: Request, scenes: int) -> None:
+    from zgs_ros.bench.agreement import agree
+    from zgs_ros.bench.report import agreement_table
+
+    found = agree(bench, max(scenes, 1), request.size)
+    _show(bench, request, {"agreement": found.to_dict()}, [agreement_table(found)])
 
 
 def _curve(bench: Bench, request: Request, what: str) -> None:
@@ -265,8 +279,8 @@ def _mode(compare: str | None, curve: str | None, profiles: str | None) -> str:
     modes = [name for name, value in asked.items() if value is not None]
     if len(modes) > 1:
         raise SettingsError(f"--{modes[0]} and --{modes[1]} are measured one at a time")
-    if compare not in (None, "reference"):
-        raise SettingsError(f"--compare {compare!r}: there is only reference to compare with")
+    if compare not in (None, "reference", FLOAT32):
+        raise SettingsError(f"--compare {compare!r} is not one of reference, {FLOAT32}")
     if curve not in (None, "segments", "positions"):
         raise SettingsError(f"--curve {curve!r} is not one of segments, positions")
     return modes[0] if modes else ""

@@ -18,7 +18,7 @@ from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, State
 from zgs_ros.bags.reading import open_bag
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.target import FACT, Target
-from zgs_ros.bags.topics import choose_cameras
+from zgs_ros.bags.topics import choose_cameras, with_depth
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
@@ -26,6 +26,7 @@ from zgs_ros.config import NodeSettings, flatten, list_settings
 from zgs_ros.files.bags import storage_of
 from zgs_ros.files.labeling import settings_key
 from zgs_ros.message_types import MessageTypes
+from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming.outputs import OUTPUT_NAMES, bag_outputs
 
@@ -100,6 +101,7 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
 
     Raises:
         BagError: If there is nothing to do, or no place for the result.
+        ValueError: If there are too few or many rotations for the cameras.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
         OSError: If the result can't be written.
@@ -215,15 +217,10 @@ def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
         if output not in OUTPUT_NAMES:
             allowed = ", ".join(OUTPUT_NAMES)
             raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
+    rotations(settings.rotation, [camera.name for camera in cameras])  # one each, or refused
     outputs = request.outputs or bag_outputs(settings)
     if settings.depth.enabled:
-        for camera in cameras:
-            for topic in (camera.topics.depth, camera.topics.camera_info):
-                if topic not in bag.topics:
-                    raise BagError(
-                        f"{topic}: is not in the bag, and depth needs it; name the right one by "
-                        "--depth-topic and --camera-info-topic, or leave it by --no-depth"
-                    )
+        cameras = with_depth(cameras, bag.topics)
     written = {camera.output(output) for camera in cameras for output in outputs}
     copied = [name for name in bag.topics if name not in written] if request.copy else []
     return Plan(cameras, outputs, request.rate, copied)

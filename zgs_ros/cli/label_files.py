@@ -22,6 +22,7 @@ from zgs_ros.files.labeling import (
     settings_key,
 )
 from zgs_ros.files.results import is_result
+from zgs_ros.rotation import rotations
 
 FAILED = 1
 """Exit code where an image has no results."""
@@ -54,6 +55,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         after Ctrl-C.
 
     Raises:
+        ValueError: If there is a rotation for each of several cameras.
         zgs_ros.files.images.NoImages: If there is nothing to do, or no folder for the results.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
@@ -61,6 +63,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         zgs_ros.files.ownership.InUse: If another run writes to the folder.
     """
     console = Console(stderr=True, highlight=False)
+    [rotation] = rotations(settings.rotation, ["image files"]).values()
     options = LabelOptions(
         out=request.out,
         settings_key=settings_key(settings),
@@ -68,6 +71,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
         overwrite=request.overwrite,
         opacity=settings.overlay_opacity,
         max_pixels=settings.max_pixels,
+        rotation=rotation,
     )
     unlisted: list[OSError] = []
 

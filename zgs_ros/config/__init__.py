@@ -14,6 +14,7 @@ from zgs_ros.config.files import (
 )
 from zgs_ros.config.schema import (
     CaptionSettings,
+    ClassesSettings,
     ClipSettings,
     ClusteringSettings,
     DepthSettings,
@@ -44,6 +45,7 @@ __all__ = [
     "RENAMED",
     "ROS_PARAMETERS",
     "CaptionSettings",
+    "ClassesSettings",
     "ClipSettings",
     "ClusteringSettings",
     "DepthSettings",

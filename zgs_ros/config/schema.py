@@ -6,6 +6,7 @@ Its dotted path (``clip.sigma``) is its name everywhere: as a ROS parameter, an 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -18,6 +19,10 @@ OPERATION: dict[str, Any] = {"operation": True}
 
 All others decide what a recording is labelled with, and a run that goes on asks for the same ones.
 """
+
+
+ROTATIONS = (0, 90, 180, 270)
+"""Degrees clockwise that images can be turned by."""
 
 
 class _Section(BaseModel):
@@ -247,6 +252,33 @@ class DepthSettings(_Section):
         description="Seconds by which the stamps of an image and its depth may differ.",
         json_schema_extra=LIVE,
     )
+    transport: Literal["raw", "compressed", "compressedDepth"] = Field(
+        "raw",
+        description="How depth is published, by image_transport's names: a sensor_msgs/Image, or "
+        "a CompressedImage on depth/compressed (PNG or TIFF) or depth/compressedDepth (PNG or RVL).",
+        json_schema_extra=OPERATION,
+    )
+    calibration: Literal["auto", "raw", "rectified"] = Field(
+        "auto",
+        description="What of camera_info holds for the images: K and D for raw ones, P for rectified "
+        "ones; auto takes those for rectified whose topic is called so, such as image_rect.",
+        json_schema_extra=LIVE,
+    )
+
+
+class ClassesSettings(_Section):
+    """Numbers for labels."""
+
+    file: str = Field(
+        "auto",
+        description="YAML file of the classes that you fix and of the numbers that labels were given: auto is "
+        "$ROS_HOME/zgs_ros/classes.yaml (ROS_HOME is ~/.ros where not set), '' keeps them in memory only.",
+    )
+    open: bool = Field(
+        True,
+        description="Whether labels that are of none of the fixed classes have classes of their own; else they "
+        "have none, class_id 0.",
+    )
 
 
 class DiagnosticsSettings(_Section):
@@ -303,7 +335,8 @@ class SegmenterSettings(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="Arithmetic of the models; auto is float16 on a GPU and float32 on a CPU.",
+        description="Arithmetic of the models; auto is float16 on a GPU; on a CPU bfloat16 where it "
+        "multiplies that natively, else float32, as for reference.",
     )
     reference: bool = Field(
         False,
@@ -338,8 +371,15 @@ class NodeSettings(SegmenterSettings):
         "share the models. [''] is a single one without a name.",
         json_schema_extra=OPERATION,
     )
+    rotation: tuple[int, ...] = Field(
+        (0,),
+        description="Degrees by which images are turned clockwise to be upright for the models: 0, 90, "
+        "180 or 270, one value for all cameras or one for each. Results are in the pixels of the "
+        "images as they come.",
+    )
     tracking: TrackingSettings = TrackingSettings()
     depth: DepthSettings = DepthSettings()
+    classes: ClassesSettings = ClassesSettings()
     diagnostics: DiagnosticsSettings = DiagnosticsSettings()
     target_frame: str = Field(
         "",
@@ -387,12 +427,33 @@ class NodeSettings(SegmenterSettings):
         description="Whether results are published as vision_msgs too: detections, and with depth "
         "detections_3d.",
     )
+    publish_features: bool = Field(
+        False,
+        description="Whether masks with embeddings are published for semantic_inference and Hydra: "
+        "feature_image, and the service embed for texts.",
+    )
     overlay_opacity: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.35, description="Opacity of the overlay's tint.", json_schema_extra=LIVE
     )
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(
         85, description="JPEG quality of the compressed overlay.", json_schema_extra=LIVE
     )
+
+    @field_validator("rotation", mode="before")
+    @classmethod
+    def _may_be_one(cls, rotation: Any) -> Any:
+        if isinstance(rotation, (int, str)):
+            return (rotation,)
+        return tuple(rotation) if isinstance(rotation, Iterable) else rotation  # rclpy: an array
+
+    @field_validator("rotation")
+    @classmethod
+    def _are_quarters(cls, rotation: tuple[int, ...]) -> tuple[int, ...]:
+        if not rotation or not set(rotation) <= set(ROTATIONS):
+            raise ValueError(
+                f"must be {', '.join(map(str, ROTATIONS))}, or a list of these, one for each camera"
+            )
+        return rotation
 
     @field_validator("cameras")
     @classmethod

@@ -14,6 +14,7 @@ from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.topic import Topic
 
 from zgs_ros.dds import raw
+from zgs_ros.dds.complaints import Complaints
 from zgs_ros.dds.network import PARTICIPANTS, Network
 from zgs_ros.dds.raw import DdsError
 
@@ -30,6 +31,7 @@ class _Joined:
     Attributes:
         handle: Keeps it.
         config: That it was created with.
+        complaints: What Cyclone DDS says of it.
         nodes: In it.
         types: Classes of the types and what `raw.keep_type` gave for them (0 with Cyclone DDS 0.10), by
             the types' hash.
@@ -38,6 +40,7 @@ class _Joined:
 
     handle: Domain
     config: str
+    complaints: Complaints
     nodes: int = 0
     types: dict[str, tuple[type, int]] = field(default_factory=dict)
     topics: Counter[str] = field(default_factory=Counter)
@@ -47,8 +50,11 @@ _domains: dict[int, _Joined] = {}
 _lock = threading.Lock()
 
 
-def join(network: Network) -> None:
+def join(network: Network) -> Complaints:
     """Creates the domain for the first node in it; a process has one configuration per domain.
+
+    Returns:
+        What Cyclone DDS says of it.
 
     Raises:
         DdsError: If Cyclone DDS refuses the configuration, or another one is in use already.
@@ -61,8 +67,12 @@ def join(network: Network) -> None:
                 f"domain {network.domain} is in use in this process with another network configuration"
             )
         if joined is None:
-            joined = _domains[network.domain] = _Joined(_create(network), config)
+            complaints = Complaints()
+            with complaints.heard():
+                handle = _create(network)
+            joined = _domains[network.domain] = _Joined(handle, config, complaints)
         joined.nodes += 1
+        return joined.complaints
 
 
 def _create(network: Network) -> Domain:
@@ -139,3 +149,4 @@ def leave(domain_id: int) -> None:
         if not joined.nodes:
             del _domains[domain_id]
             raw.delete(joined.handle)
+            joined.complaints.close()

@@ -21,6 +21,8 @@ RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 MAX_DOMAIN = 232
 """Highest domain whose UDP ports exist."""
 
+MAX_PORT = 65535
+
 SOCKET_BUFFER = 8 * 1024 * 1024
 """Receive buffer [bytes] that is asked for: an image arrives as one burst of packets."""
 
@@ -105,7 +107,7 @@ class Network:
     def most_participants(self) -> int:
         """For how many participants of this domain on one machine there are ports at all."""
         first = 7400 + 250 * self.domain + 11  # OMG DDSI-RTPS 2.5, 9.6.2.3
-        return min(120, (65535 - first) // 2)
+        return min(120, (MAX_PORT - first) // 2)
 
     def resolved(self) -> tuple[Network, list[str]]:
         """The same with addresses for the names of its peers, and a line for each that has none.
@@ -197,10 +199,13 @@ def _look_up(peers: tuple[str, ...], family: socket.AddressFamily) -> dict[str, 
 
     def look_up(peer: str) -> None:
         # name, name:port, address, [address]:port
-        parts = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+):(\d+)|(.+)", peer)
+        parts = re.fullmatch(r"\[(.+)\](?::([0-9]{1,5}))?|([^:]+):([0-9]{1,5})|(.+)", peer, re.S)
         assert parts is not None
         host = parts[1] or parts[3] or parts[5]
         port = parts[2] or parts[4]
+        if port and not 0 < int(port) <= MAX_PORT:
+            found[peer] = ("", f"its port must be in 1 .. {MAX_PORT}")
+            return
         try:
             [address, *_] = {
                 str(entry[4][0]): None for entry in socket.getaddrinfo(host, None, family)

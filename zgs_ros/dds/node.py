@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -97,6 +98,7 @@ class Subscription:
         reader: DataReader,
         callback: Callable[[Any], None],
         leave: Callable[[Entity], None],
+        refused: Callable[[], int],
     ) -> None:
         self.topic = topic
         self._leave = leave
@@ -104,6 +106,7 @@ class Subscription:
         self.type_name = type_name
         self._malformed = 0
         self._never_came = 0
+        self._refused, self._refused_before = refused, refused()
         self._types = types
         self._reader = reader
         self._callback = callback
@@ -123,7 +126,8 @@ class Subscription:
     def lost(self) -> int:
         """Messages that DDS knows to have been sent and that did not come, or that are malformed."""
         if not self._closed:
-            self._never_came = raw.lost(self._reader)
+            refused = self._refused() - self._refused_before
+            self._never_came = raw.lost(self._reader) + refused
         return self._never_came + self._malformed
 
     def deliver(self) -> None:
@@ -191,7 +195,7 @@ class DdsNode:
         self._delivery = threading.RLock()  # held while samples are read: no reader goes meanwhile
         self._closed = False
         self._log = ThrottledLog(logger)
-        domains.join(self.network)
+        self._complaints = domains.join(self.network)
         try:
             self._participant = DomainParticipant(
                 self.network.domain, qos=Qos(Policy.Userdata(b"enclave=/;"))
@@ -221,6 +225,11 @@ class DdsNode:
     def namespace(self) -> str:
         """Such as ``"/front"``; ``"/"`` is the root."""
         return self.full_name.rpartition("/")[0] or "/"
+
+    @property
+    def lost(self) -> int:
+        """Packets of the network that could not be read at all."""
+        return self._complaints.unreadable
 
     def has(self, name: str) -> bool:
         """Whether a topic or service was called so before it was remapped."""
@@ -276,7 +285,10 @@ class DdsNode:
             self._topic(f"rt{topic}", type_name),
             qos=raw.endpoint_qos(qos, self.types.type_hash(type_name)),
         )
-        subscription = Subscription(topic, type_name, self.types, reader, callback, self._leave)
+        refused = partial(self._complaints.refused, f"rt{topic}")
+        subscription = Subscription(
+            topic, type_name, self.types, reader, callback, self._leave, refused
+        )
         self._listen(reader, subscription)
         return subscription
 
@@ -383,6 +395,7 @@ class DdsNode:
             if self._closed:
                 return
             self._wake.take()
+            self._complaints.read()
             with self._lock:
                 listeners = [listener for listener, _ in self._readers.values()]
             for listener in listeners:

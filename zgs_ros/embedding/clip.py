@@ -201,7 +201,7 @@ class ClipEmbedder:
         """
         if self._mode == "crop":
             return EncodedImages(images, None)
-        pixels = torch.cat([self._preprocess(image) for image in images])
+        pixels = torch.cat([self.prepare(image) for image in images])
         return EncodedImages(images, Shared(*self._encode_images(pixels)))
 
     @torch.inference_mode()
@@ -227,8 +227,20 @@ class ClipEmbedder:
             return [np.zeros((0, self.dimensions), np.float32) for _ in masks]
         return [part.numpy() for part in torch.cat(rows).cpu().split([len(m) for m in masks])]
 
-    def _preprocess(self, image: Tensor) -> Tensor:
-        """(1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit."""
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of what the image tower is given."""
+        return self._tower.image_size
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """What the image tower is given: resized and normalised.
+
+        Args:
+            image: uint8 RGB (height, width, 3), where the model is.
+
+        Returns:
+            (1, 3, height, width) in the model's size: squashed, not cropped, so that masks fit.
+        """
         mode = _interpolation(self._model.visual)
         pixels = resize_images([image], self._tower.image_size, mode)
         return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
@@ -252,7 +264,7 @@ class ClipEmbedder:
             image = (resized * 255.0).round().byte().permute(1, 2, 0)
 
         def embed(part: slice) -> Tensor:
-            pixels = [self._preprocess(_crop(image, mask)) for mask in masks[part]]
+            pixels = [self.prepare(_crop(image, mask)) for mask in masks[part]]
             return unit(self._model.encode_image(torch.cat(pixels)))
 
         return self._batches.run(len(masks), embed)

@@ -61,14 +61,26 @@ def embed_continuations(
     shared = _shared_lengths(tokens, ends, owner)
     beginnings = _encode_beginnings(model, tokens, owner, shared)
     # Texts of like length go together, which saves padding.
-    order = torch.argsort(ends - shared[owner], stable=True)
+    lengths, order = torch.sort(ends - shared[owner], stable=True)
     rows = torch.cat(
         [
             _encode_endings(model, tokens[part], ends[part], owner[part], beginnings)
-            for part in order.split(CHUNK)
+            for part in _batches(lengths, order)
         ]
     )
     return torch.empty_like(rows).index_copy_(0, order, rows)
+
+
+def _batches(lengths: Tensor, order: Tensor) -> list[Tensor]:
+    """Parts of `order` that go through the text tower together, at most `CHUNK` texts each.
+
+    On a CPU they are of one length, for what is padded costs as much as a text's own tokens there. A
+    GPU rather has few parts.
+    """
+    if order.device.type != "cpu":
+        return list(order.split(CHUNK))
+    counts = lengths.unique_consecutive(return_counts=True)[1]
+    return [part for run in order.split(counts.tolist()) for part in run.split(CHUNK)]
 
 
 def _shared_lengths(tokens: Tensor, ends: Tensor, owner: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ from zgs_ros.evaluation.mapping import Mapping as LabelMapping
 from zgs_ros.evaluation.metrics import TEXT_THRESHOLD, nan_mean
 from zgs_ros.evaluation.scoring import LabelScores, label_scores, text_quality, without_nan
 from zgs_ros.labeling.labeler import Labeler, load_labeler
-from zgs_ros.models.loading import load_clip, resolve_device, resolve_precision
+from zgs_ros.models.loading import load_clip, resolve_device
+from zgs_ros.models.precision import resolve_precision
 
 SIGMAS = (1.0, 2.0, 5.0)
 BLOCKS = (1, 2, 3, 4)
@@ -157,7 +158,7 @@ def ablate_embedding(
 def _load(settings: SegmenterSettings) -> tuple[ClipEmbedder, Labeler]:
     """CLIP and labeler alone: ground-truth masks need no over-segmentation."""
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    precision = resolve_precision(settings, device)
     clip = load_clip(settings.clip, device, precision, settings.profile)
     clip = clip.as_reference() if settings.reference else clip
     return clip, load_labeler(settings, clip, device)

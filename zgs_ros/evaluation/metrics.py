@@ -328,3 +328,25 @@ def _positions(values: NDArray[np.integer], ids: Sequence[int]) -> NDArray[np.in
     rising = np.asarray(ids)[order]
     place = np.searchsorted(rising, flat).clip(max=len(ids) - 1)
     return np.where(rising[place] == flat, order[place], len(ids)).astype(np.int64)
+
+
+def adjusted_rand(left: NDArray[np.integer], right: NDArray[np.integer]) -> float:
+    """How alike two partitions are: 1 for the same one, 0 for what chance gives.
+
+    Pairs that are together in both, corrected for chance (Hubert and Arabie, "Comparing Partitions", 1985).
+
+    Args:
+        left: (items,) the number of each item's part, from 0 on.
+        right: The same in the other partition.
+    """
+    shape = (int(left.max()) + 1, int(right.max()) + 1)
+    places = np.ravel_multi_index((left.astype(np.int64), right.astype(np.int64)), shape)
+    table = np.bincount(places, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+
+    def pairs(counts: NDArray[np.float64]) -> float:
+        return float((counts * (counts - 1)).sum() / 2)
+
+    both, rows, columns = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    chance = rows * columns / pairs(np.array([left.size], float))
+    most = (rows + columns) / 2
+    return 1.0 if most == chance else (both - chance) / (most - chance)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from zgs_ros.geometry import PinholeCamera, locate
+from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Segment, Segmentation
 
 MIN_OVERLAP = 0.5
@@ -80,7 +80,7 @@ def position_errors(
         intrinsics: float64 (3, 3).
         segmentation: Of the same picture.
     """
-    camera = PinholeCamera(intrinsics, (depth.shape[0], depth.shape[1]))
+    camera = CameraModel(intrinsics, (depth.shape[0], depth.shape[1]))
     placed = locate(segmentation, depth, camera)
     valid = np.isfinite(depth) & (depth > 0)
     errors = []

@@ -18,6 +18,7 @@ from zgs_ros.files.images import BadImageFile, ImageFile, decode_image, read_ima
 from zgs_ros.files.results import LeadsOutside, NoPlace, ResultsFolder
 from zgs_ros.labeling.vocabulary import load_vocabulary
 from zgs_ros.pictures import MAX_PIXELS
+from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter
 
 
@@ -57,6 +58,7 @@ class LabelOptions:
         overwrite: Whether to redo images whose results are up to date.
         opacity: Of the overlay's tint, 0 .. 1.
         max_pixels: Largest image that is accepted.
+        rotation: By how many degrees clockwise the images are turned to be upright.
     """
 
     out: Path
@@ -65,6 +67,7 @@ class LabelOptions:
     overwrite: bool = False
     opacity: float = 0.35
     max_pixels: int = MAX_PIXELS
+    rotation: int = 0
 
 
 def settings_key(settings: SegmenterSettings) -> str:
@@ -143,7 +146,7 @@ class _Run:
         if self._segmenter is None:
             self._segmenter = self._load()
         try:
-            [segmentation] = self._segmenter.segment_batch([pixels])
+            [segmentation] = segment_upright(self._segmenter, [pixels], [self._options.rotation])
             overlay = draw_overlay(pixels, segmentation, self._options.opacity)
         except Exception as error:  # whatever it is, it need not happen to the other images
             problem = f"segmenting failed: {type(error).__name__}: {error}"
@@ -162,7 +165,8 @@ class _Run:
 
 
 def _fingerprint(data: bytes, options: LabelOptions) -> str:
-    parts = (options.settings_key, _digest(data), options.embeddings, options.opacity)
+    what = (options.embeddings, options.opacity, options.rotation)
+    parts = (options.settings_key, _digest(data), *what)
     return _digest(json.dumps(parts).encode())
 
 

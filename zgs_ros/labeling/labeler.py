@@ -78,11 +78,11 @@ def load_labeler(
             raise ModelError(f"captions.model {captions.model!r}: {error}") from error
     phrases = load_vocabulary(labeling.vocabulary, labeling.extra_vocabulary)
     space = f"{clip.name} {clip.fingerprint()}"
-    source = PhraseEmbeddings(phrases, labeling.templates, _text_encoder(clip), space)
+    source = PhraseEmbeddings(phrases, labeling.templates, text_encoder(clip), space)
     source.embed(FIRST_PHRASES if begin_early else len(phrases))
     return RetrievalLabeler(phrases, source, labeling.alternatives, clip.logit_scale)
 
 
-def _text_encoder(clip: ClipEmbedder) -> Callable[[Sequence[str]], Embeddings]:
+def text_encoder(clip: ClipEmbedder) -> Callable[[Sequence[str]], Embeddings]:
     """CLIP's, for texts that begin alike as a template's do."""
     return lambda texts: clip.embed_continuations(texts, [0] * len(texts)).cpu().numpy()

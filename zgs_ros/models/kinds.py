@@ -83,7 +83,8 @@ def find_clip(settings: ClipSettings) -> ClipKind:
         raise ValueError(
             f"clip.weights: nothing says what {settings.weights} holds. For weights of your own set "
             "clip.pretrained to the activation that they were trained with, gelu or quick_gelu; for "
-            f"published ones to their tag ({', '.join(tags) or 'this model has none'})"
+            f"published ones to their tag ({', '.join(tags) or 'this model has none'}). "
+            "`zgs doctor` tries both activations"
         )
     if tag in OWN and settings.weights:
         return ClipKind(name, tag, tag == "quick_gelu", {}, "", shapes, "")

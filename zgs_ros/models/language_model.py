@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Context = list[Tensor]
 """Keys and values of all layers in turn, each (rows, heads, tokens, head width)."""
@@ -47,6 +48,18 @@ class LanguageModel:
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of tokens."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @torch.inference_mode()
+    def surprise(self, text: str) -> Tensor:
+        """float32 (tokens,): negative logarithm of each token's probability, behind those before it."""
+        tokens = self.encode(text)
+        logits = self._model(input_ids=tokens[:, :-1]).logits[0].float()
+        return functional.cross_entropy(logits, tokens[0, 1:], reduction="none")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of tokens that the tokenizer has, and that the model has."""
+        return self._tokenizer.get_vocab_size(), int(self._model.config.vocab_size)
 
     def read(self, tokens: Tensor) -> Context:
         """Keys and values of int64 (rows, tokens)."""

@@ -39,6 +39,7 @@ from zgs_ros.models.language import (
     read_language_model,
 )
 from zgs_ros.models.language_model import LanguageModel
+from zgs_ros.models.uninitialised import Uninitialised
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 BUNDLED = {"zgs-mini-dino": "dino", "zgs-mini-clip": "clip"}
@@ -93,13 +94,6 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The arithmetic that a precision stands for; ``auto`` is float16 on a GPU and float32 on a CPU."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
 def load_dino(
     settings: DinoSettings, device: torch.device, precision: torch.dtype, profile: str = ""
 ) -> DinoFeatures:
@@ -115,7 +109,8 @@ def load_dino(
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         else:
             path = find_weights(dino_weights(settings))
-            model = timm.create_model(name, pretrained=False, num_classes=0)
+            with Uninitialised():
+                model = timm.create_model(name, pretrained=False, num_classes=0)
             model.load_state_dict(load_file(path), strict=False)  # a classifier is left out
         features = DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
     except HubError as error:
@@ -394,13 +389,14 @@ def _open_clip(
         return model, open_clip.get_tokenizer(source), name
     kind = find_clip(settings)
     path = find_weights(clip_weights(settings))
-    model = open_clip.create_model(
-        name,
-        pretrained=str(path),
-        force_quick_gelu=kind.quick_gelu,
-        force_preprocess_cfg=kind.preprocessing,
-        weights_only=True,
-    )
+    with Uninitialised():
+        model = open_clip.create_model(
+            name,
+            pretrained=str(path),
+            force_quick_gelu=kind.quick_gelu,
+            force_preprocess_cfg=kind.preprocessing,
+            weights_only=True,
+        )
     space = f"{name}/{path.stem if settings.weights else kind.tag}"
     return model, open_clip.get_tokenizer(name), space
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import importlib
+import importlib.util
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -39,6 +40,14 @@ class RclpyMessages:
     def floats(self, values: NDArray[np.float32]) -> array.array[float]:
         """Value of a ``float32[]`` field."""
         return _array("f", values)
+
+    def ints(self, values: NDArray[np.int32]) -> array.array[int]:
+        """Value of an ``int32[]`` field."""
+        return _array("i", values)
+
+    def knows(self, type_name: str) -> bool:
+        """Whether the package of a type is installed."""
+        return importlib.util.find_spec(type_name.split("/")[0]) is not None
 
     def octet(self, value: int) -> bytes:
         """Value of a ``byte`` field."""

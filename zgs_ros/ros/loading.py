@@ -48,8 +48,13 @@ def load_models(settings: NodeSettings) -> Segmenter:
 
 
 def _check_messages(settings: NodeSettings) -> None:
+    distro = os.environ.get("ROS_DISTRO", "<distro>")
+    if settings.publish_features and importlib.util.find_spec("semantic_inference_msgs") is None:
+        raise CannotLoad(
+            "publish_features needs the package semantic_inference_msgs: build it from "
+            "github.com/MIT-SPARK/semantic_inference in a workspace and source that (docs/hydra.md)"
+        )
     if settings.publish_detections and importlib.util.find_spec("vision_msgs") is None:
-        distro = os.environ.get("ROS_DISTRO", "<distro>")
         raise CannotLoad(
             "publish_detections needs the package vision_msgs: sudo apt install "
             f"ros-{distro}-vision-msgs"

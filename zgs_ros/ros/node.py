@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallba
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from zgs_ros.classes.groups import ClassError
 from zgs_ros.config import SettingsError
 from zgs_ros.ros.loading import CannotLoad, choose_decode, load_models
 from zgs_ros.ros.parameters import change_settings, declare_settings, kept_types
@@ -114,7 +115,7 @@ class ZgsNode(LifecycleNodeMixin, Node):  # type: ignore[misc]  # rclpy has no t
         """Makes a transition; where that fails, says why and what to do."""
         try:
             make()
-        except CannotLoad as error:
+        except (CannotLoad, ClassError) as error:
             retry = self._command(transition)
             logger.error("can't %s: %s. Put that right, then: %s", transition, error, retry)
             return FAILURE

@@ -35,6 +35,9 @@ class RclpyPort:
         node: Whose topics and services they are.
     """
 
+    lost = 0
+    """No middleware tells it."""
+
     def __init__(self, node: Node) -> None:
         self.factory = RclpyMessages()
         self.clock = RosClock(node)
@@ -199,8 +202,12 @@ class RecentDepth:
         self._cache = Cache(SimpleFilter(), QUEUE_LENGTH)
 
     def add(self, message: Any) -> None:
-        """Takes in a message; the oldest one goes where there are too many."""
-        self._cache.add(message)
+        """Takes in a message; the oldest one goes where there are too many.
+
+        Those of before 1970, which no time of rclpy is, are passed over: they belong to no image.
+        """
+        if message.header.stamp.sec >= 0:
+            self._cache.add(message)
 
     def __iter__(self) -> Iterator[Any]:
         # Not from the cache's oldest to its latest time: those are of the first and last to come in,

@@ -67,6 +67,8 @@ class BusPort:
         ValueError: If a name is not valid.
     """
 
+    lost = 0
+
     def __init__(
         self,
         bus: Bus,

@@ -1,4 +1,4 @@
-"""What a result gets beyond its picture: track ids, steady labels and places in space, per camera."""
+"""What a result gets beyond its picture: steady labels, ids of tracks and classes, places in space."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
+from zgs_ros.classes.classifier import Classifier
 from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings
-from zgs_ros.geometry import PinholeCamera, locate
+from zgs_ros.geometry import CameraModel, locate
+from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
-from zgs_ros.streaming.depth import decode_depth, read_camera
+from zgs_ros.streaming.depth import (
+    Calibration,
+    camera_facts,
+    decode_depth,
+    is_rectified,
+    read_camera,
+)
 from zgs_ros.streaming.frames import Frames, frame_name
 from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.stream import Result
@@ -23,6 +32,7 @@ from zgs_ros.tracking import Tracker
 from zgs_ros.transforms import Transform
 
 USED, BAD = "used", "unusable depth or camera_info"
+DOUBTFUL = "used, with a camera_info that is in doubt"
 NO_TRANSFORM = "no transform to target_frame"
 """What became of the depth of a result, beside what `zgs_ros.streaming.pairing.Missing` has."""
 
@@ -35,17 +45,28 @@ class Enrichment:
     Args:
         settings: Of the node; replace `settings` to change them while running.
         clock: For images without a stamp.
+        image_topics: Of the cameras by their names: they may say that images are rectified.
+        classifier: Finds classes; None for none.
 
     Attributes:
         frames: What is known of frames, None where no target_frame is set.
     """
 
-    def __init__(self, settings: NodeSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        clock: Clock,
+        image_topics: Mapping[str, str] = MappingProxyType({}),
+        classifier: Classifier | None = None,
+    ) -> None:
         self.settings = settings
         self.frames: Frames | None = None
+        self._classifier = classifier
         self._clock = clock
+        self._image_topics = image_topics
         self._trackers: dict[str, Tracker] = {}
-        self._cameras: dict[str, tuple[Any, PinholeCamera]] = {}
+        self._calibrations: dict[str, tuple[Any, Calibration]] = {}
+        self._scaled: dict[str, tuple[CameraModel, CameraModel]] = {}
         self._log = ThrottledLog(logger)
         self._lock = threading.Lock()
         self._depths: Counter[str] = Counter()
@@ -53,10 +74,15 @@ class Enrichment:
 
     def __call__(self, result: Result) -> Result:
         """The result with all that is known beyond its picture."""
+        classifier = self._classifier
+        if classifier:
+            result = _timed(result, "classes", _segmented(classifier.name_segments))
         if self.settings.tracking.enabled:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
+        if classifier:
+            result = _timed(result, "classes", _segmented(classifier.classify))
         if result.depth is None:
             return result
         result = replace(result, target_frame=self.settings.target_frame)
@@ -81,7 +107,7 @@ class Enrichment:
             return [
                 f"images without positions: {count}, because: {what}"
                 for what, count in self._depths.items()
-                if what != USED
+                if what not in (USED, DOUBTFUL)
             ]
 
     def _track(self, result: Result) -> Result:
@@ -105,15 +131,19 @@ class Enrichment:
         message, info = result.depth.message, result.depth.info
         target = self.settings.target_frame
         try:
+            calibration = self._calibration(result.camera, info, result.segmentation.size)
             depth = decode_depth(message, self.settings.max_pixels)
-            camera = self._camera(result.camera, info, depth.shape)
+            camera = self._at_size(result.camera, calibration.camera, depth.shape)
             moved = transform if target else None
             placed = locate(result.segmentation, depth, camera, moved)
-        except ValueError as error:
-            self._count(result.camera, BAD, str(error))
-            self._log.log(logging.WARNING, "depth", f"segments have no position: {error}")
+        except Exception as error:  # whatever it is, it must not cost the labels
+            expected = isinstance(error, ValueError)
+            text = str(error) if expected else f"{type(error).__name__}: {error}"
+            self._count(result.camera, BAD, text)
+            text = f"segments have no position: {text}"
+            self._log.log(logging.WARNING, "depth", text, exc_info=not expected)
             return result
-        self._count(result.camera, USED, "")
+        self._count(result.camera, DOUBTFUL if calibration.doubt else USED, calibration.doubt)
         surface = Surface(depth, camera, result.position_frame, transform, upright=bool(target))
         return replace(result, segmentation=placed, surface=surface)
 
@@ -135,14 +165,31 @@ class Enrichment:
         self._log.log(logging.WARNING, "transform", f"segments have no position: {text}")
         return None
 
-    def _camera(self, name: str, info: Any, size: tuple[int, ...]) -> PinholeCamera:
-        """The camera of a camera_info, kept while nothing in it changes: its rays take a while."""
-        model = (tuple(info.k), tuple(info.d), info.distortion_model, info.height, info.width)
-        key = (*model, size)
-        if name not in self._cameras or self._cameras[name][0] != key:
+    def _at_size(self, name: str, camera: CameraModel, size: tuple[int, ...]) -> CameraModel:
+        """A camera with images of the depth's size, kept as long as both are the same."""
+        known = self._scaled.get(name)
+        if known is None or known[0] is not camera or known[1].size != size:
             height, width = size
-            self._cameras[name] = (key, read_camera(info).scaled((height, width)))
-        return self._cameras[name][1]
+            known = self._scaled[name] = (camera, camera.scaled((height, width)))
+        return known[1]
+
+    def _calibration(self, name: str, info: Any, size: tuple[int, int]) -> Calibration:
+        """What a camera_info says, kept while nothing in it changes: the camera's rays take a while."""
+        wanted = self.settings.depth.calibration
+        rectified = (
+            is_rectified(self._image_topics.get(name, ""))
+            if wanted == "auto"
+            else wanted == "rectified"
+        )
+        key = (*camera_facts(info), size, rectified)
+        if name not in self._calibrations or self._calibrations[name][0] != key:
+            found = read_camera(info, size, rectified)
+            self._calibrations[name] = (key, found)
+            if found.doubt:
+                self._log.log(logging.WARNING, "doubt", found.doubt)
+            of = f"{name}: " if name else ""
+            self._log.log(logging.INFO, "source", f"{of}positions by {found.source}")
+        return self._calibrations[name][1]
 
     def _count(self, camera: str, what: str, problem: str) -> None:
         with self._lock:
@@ -154,5 +201,12 @@ def _timed(result: Result, stage: str, step: Callable[[Result], Result]) -> Resu
     """A result that went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    times = {**done.segmentation.stage_times, stage: time.perf_counter() - began}
-    return replace(done, segmentation=replace(done.segmentation, stage_times=times))
+    segmentation = done.segmentation
+    seconds = segmentation.stage_times.get(stage, 0.0) + time.perf_counter() - began
+    times = {**segmentation.stage_times, stage: seconds}
+    return replace(done, segmentation=replace(segmentation, stage_times=times))
+
+
+def _segmented(step: Callable[[Segmentation], Segmentation]) -> Callable[[Result], Result]:
+    """A step that changes what was seen alone."""
+    return lambda result: replace(result, segmentation=step(result.segmentation))

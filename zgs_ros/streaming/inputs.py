@@ -22,6 +22,9 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRANSPORTS = {"raw": (IMAGE, ""), "compressed": (COMPRESSED_IMAGE, "/compressed")}
 """Type of the image topic, and what its name ends in, by `NodeSettings.image_transport`."""
 
+DEPTH_TRANSPORTS = {**TRANSPORTS, "compressedDepth": (COMPRESSED_IMAGE, "/compressedDepth")}
+"""Likewise of the depth topic, by `DepthSettings.transport`."""
+
 FIRST_WAIT = 2.0
 LONGEST_WAIT = 60.0
 """Seconds of silence of a topic that somebody publishes after which it is subscribed to anew: at first,
@@ -63,15 +66,17 @@ INPUTS = (
     ),
     Input(
         "depth",
-        "Depth registered to the image: 32FC1 in metres, or 16UC1 in millimetres. "
-        "With depth.enabled.",
-        lambda settings: IMAGE,
+        "Depth registered to the image: 32FC1 in metres, or 16UC1 in millimetres. With "
+        "depth.transport 'compressed' or 'compressedDepth' depth/compressed or depth/compressedDepth "
+        "is read instead, a CompressedImage. With depth.enabled.",
+        lambda settings: DEPTH_TRANSPORTS[settings.depth.transport][0],
         lambda settings: settings.depth.enabled,
+        lambda settings: DEPTH_TRANSPORTS[settings.depth.transport][1],
         depth=QUEUE_LENGTH,
     ),
     Input(
         "camera_info",
-        "Calibration of the image. With depth.enabled.",
+        "Calibration of the image. With depth.enabled, and for classes with mask_topic.",
         lambda settings: CAMERA_INFO,
         lambda settings: settings.depth.enabled,
         keeps_coming=False,
@@ -91,6 +96,11 @@ def full_topic(port: Port, camera: str, row: Input, settings: NodeSettings) -> s
     return topic.removesuffix(row.ending(settings)) + row.ending(settings)
 
 
+def image_topic(port: Port, camera: str, settings: NodeSettings) -> str:
+    """Where a camera's images come from."""
+    return full_topic(port, camera, INPUTS[0], settings)
+
+
 class CameraInputs:
     """The subscriptions to one camera, until they are closed.
 
@@ -100,6 +110,10 @@ class CameraInputs:
         stream: Where its images go.
         settings: Transport, reliability and depth.
         recent: Keeps depth images, see `DepthFeed`.
+        wants_info: Whether camera_info is read also without depth.
+
+    Attributes:
+        info: The latest camera_info, None if none came yet.
     """
 
     def __init__(
@@ -109,17 +123,21 @@ class CameraInputs:
         stream: SegmentationStream,
         settings: NodeSettings,
         recent: Callable[[], RecentMessages],
+        wants_info: bool = False,
     ) -> None:
+        self.info: Any = None
         self._camera = camera
         self._stream = stream
         self.feed = DepthFeed(settings.depth.slop, recent) if settings.depth.enabled else None
         takers: dict[str, Callable[[Any], None]] = {"image": self._take_image}
         if self.feed:
-            takers |= {"depth": self.feed.offer, "camera_info": self.feed.offer_info}
+            takers["depth"] = self.feed.offer
+        if self.feed or wants_info:
+            takers["camera_info"] = self._take_info
         self._subscriptions: dict[str, FollowingSubscription] = {}
         with ExitStack[None]() as undo:
             for row in INPUTS:
-                if row.exists(settings):
+                if row.name in takers:
                     self._subscriptions[row.name] = made = FollowingSubscription(
                         port,
                         full_topic(port, camera, row, settings),
@@ -160,6 +178,11 @@ class CameraInputs:
         """Unsubscribes."""
         for subscription in self._subscriptions.values():
             subscription.close()
+
+    def _take_info(self, message: Any) -> None:
+        self.info = message
+        if self.feed:
+            self.feed.offer_info(message)
 
     def _take_image(self, message: Any) -> None:
         ticket = self.feed.expect(message.header) if self.feed else None

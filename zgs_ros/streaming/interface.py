@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from zgs_ros.classes.groups import ClassError, ClassGroup
 from zgs_ros.config import NodeSettings, SettingsError
+from zgs_ros.rotation import rotations
 from zgs_ros.streaming.inputs import INPUTS, input_topic
 from zgs_ros.streaming.outputs import OUTPUTS, output_topic
 from zgs_ros.streaming.port import QUEUED, RELIABLE, QosProfile
-from zgs_ros.streaming.services import SERVICES
+from zgs_ros.streaming.services import SERVICES, Service
 
 Direction = Literal["in", "out", "service"]
 
@@ -41,17 +43,36 @@ DIAGNOSTICS = Endpoint(
     "How the node and its cameras are, once a second.",
     QUEUED,
 )
-QUERY_REQUEST = Endpoint(
-    "~/query/request",
-    "zgs_ros/msg/Query",
-    "in",
-    "Asks for the segments that fit a text; as the service, where services don't reach.",
+ALERTS = Endpoint(
+    "~/alerts",
+    "zgs_ros/msg/Alert",
+    "out",
+    "When a segment begins to fit a phrase that is watched for, and when that is over.",
     QUEUED,
 )
-QUERY_RESULT = Endpoint(
-    "~/query/result", "zgs_ros/msg/QueryResult", "out", "The answers, with the query.", QUEUED
+
+
+def request_topic(service: Service) -> Endpoint:
+    """The topic that a service is asked on where services don't reach."""
+    assert service.by_topic is not None
+    meaning = f"As the service {service.name}, where services don't reach."
+    name = f"~/{service.name}/request"
+    return Endpoint(name, service.by_topic.request_type, "in", meaning, QUEUED)
+
+
+def result_topic(service: Service) -> Endpoint:
+    """The topic that it is answered on."""
+    assert service.by_topic is not None
+    name = f"~/{service.name}/result"
+    return Endpoint(name, service.by_topic.result_type, "out", "The answers.", QUEUED)
+
+
+_BY_TOPIC = [service for service in SERVICES if service.by_topic]
+NODE_TOPICS = (
+    DIAGNOSTICS,
+    ALERTS,
+    *(make(service) for service in _BY_TOPIC for make in (request_topic, result_topic)),
 )
-NODE_TOPICS = (DIAGNOSTICS, QUERY_REQUEST, QUERY_RESULT)
 """Topics that a node has once, whatever its cameras."""
 
 
@@ -72,16 +93,20 @@ def camera_endpoints(camera: str, settings: NodeSettings) -> Iterator[Endpoint]:
             yield Endpoint(topic, row.type_name, "out", row.meaning, row.qos)
 
 
-def node_endpoints() -> list[Endpoint]:
+def node_endpoints(settings: NodeSettings) -> list[Endpoint]:
     """What a node has once."""
-    services = [Endpoint(f"~/{s.name}", s.type_name, "service", s.meaning) for s in SERVICES]
+    services = [
+        Endpoint(f"~/{service.name}", service.type_name, "service", service.meaning)
+        for service in SERVICES
+        if service.exists is None or service.exists(settings)
+    ]
     return [*NODE_TOPICS, *services]
 
 
 def endpoints(settings: NodeSettings) -> list[Endpoint]:
     """All topics and services of a node with these settings."""
     cameras = [end for name in settings.cameras for end in camera_endpoints(name, settings)]
-    return [*cameras, *node_endpoints()]
+    return [*cameras, *node_endpoints(settings)]
 
 
 def reserved_names() -> set[str]:
@@ -91,12 +116,30 @@ def reserved_names() -> set[str]:
     return {name.split("/")[0] for name in own}
 
 
-def check_cameras(settings: NodeSettings) -> None:
-    """Makes sure that topics of cameras are not those of the node.
+def check_mask_topics(groups: Sequence[ClassGroup], cameras: Sequence[str]) -> None:
+    """Makes sure that topics of classes are not those of the node or of its cameras.
 
     Raises:
-        SettingsError: If a camera is called like one of them.
+        ClassError: If a mask_topic begins like one of them.
     """
+    for group in groups:
+        if group.mask_topic.split("/")[0] in reserved_names() | set(cameras) - {""}:
+            raise ClassError(
+                f"mask_topic {group.mask_topic!r} of the class {group.name!r} is a topic of the node "
+                f"itself; choose another name, such as {group.mask_topic.split('/')[0]}_mask"
+            )
+
+
+def check_cameras(settings: NodeSettings) -> None:
+    """Makes sure that topics of cameras are not those of the node, and that each has one rotation.
+
+    Raises:
+        SettingsError: If a camera is called like one of them, or there are too few or many rotations.
+    """
+    try:
+        rotations(settings.rotation, settings.cameras)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     for name in settings.cameras:
         if name in reserved_names():
             raise SettingsError(

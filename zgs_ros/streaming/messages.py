@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.classes.watching import Alert, Watch
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import check_image
 
@@ -30,6 +31,14 @@ class MessageFactory(Protocol):
 
     def floats(self, values: NDArray[np.float32]) -> Any:
         """A contiguous float32 array as this implementation's value of a ``float32[]`` field."""
+        ...
+
+    def ints(self, values: NDArray[np.int32]) -> Any:
+        """A contiguous int32 array as this implementation's value of an ``int32[]`` field."""
+        ...
+
+    def knows(self, type_name: str) -> bool:
+        """Whether there are messages of a type here."""
         ...
 
     def octet(self, value: int) -> Any:
@@ -101,19 +110,80 @@ def segment(factory: MessageFactory, seen: Segment, embeddings: bool = True) -> 
     )
 
 
+def watch(factory: MessageFactory, wanted: Watch) -> Any:
+    """A zgs_ros/Watch."""
+    return factory.create(
+        "zgs_ros/msg/Watch",
+        phrase=wanted.phrase,
+        threshold=wanted.threshold,
+        margin=wanted.margin,
+    )
+
+
+def alert(
+    factory: MessageFactory, header: Any, camera: str, seen: Alert, embeddings: bool = True
+) -> Any:
+    """A zgs_ros/Alert of what a camera saw."""
+    return factory.create(
+        "zgs_ros/msg/Alert",
+        header=header,
+        camera=camera,
+        watch=watch(factory, seen.watch),
+        active=seen.active,
+        score=seen.score,
+        segment=segment(factory, seen.segment, embeddings),
+    )
+
+
 def label_image(factory: MessageFactory, header: Any, segmentation: Segmentation) -> Any:
     """A mono16 sensor_msgs/Image: 0 = none, otherwise the segment's id."""
-    return _image(factory, header, "mono16", segmentation.label_map)
+    return encoded_image(factory, header, "mono16", segmentation.label_map)
+
+
+def mono8_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8]) -> Any:
+    """A mono8 sensor_msgs/Image of a uint8 array (height, width)."""
+    return encoded_image(factory, header, "mono8", image)
+
+
+def mono16_image(factory: MessageFactory, header: Any, image: NDArray[np.uint16]) -> Any:
+    """A mono16 sensor_msgs/Image of a uint16 array (height, width)."""
+    return encoded_image(factory, header, "mono16", image)
+
+
+def int_image(factory: MessageFactory, header: Any, image: NDArray[np.int32]) -> Any:
+    """A 32SC1 sensor_msgs/Image of an int32 array (height, width)."""
+    return encoded_image(factory, header, "32SC1", image)
+
+
+def label_info(factory: MessageFactory, header: Any, names: Mapping[int, str]) -> Any:
+    """A vision_msgs/LabelInfo of the names of ids."""
+    create = factory.create
+    classes = [
+        create("vision_msgs/msg/VisionClass", class_id=number, class_name=name)
+        for number, name in names.items()
+    ]
+    return create("vision_msgs/msg/LabelInfo", header=header, class_map=classes, threshold=0.0)
+
+
+_CAMERA_INFO = (
+    *("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x", "binning_y", "roi"),
+)
+
+
+def camera_info(factory: MessageFactory, header: Any, info: Any) -> Any:
+    """A sensor_msgs/CameraInfo with another header."""
+    fields = {name: getattr(info, name) for name in _CAMERA_INFO}
+    return factory.create("sensor_msgs/msg/CameraInfo", header=header, **fields)
 
 
 def rgb_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8]) -> Any:
     """An rgb8 sensor_msgs/Image of a uint8 RGB array (height, width, 3)."""
-    return _image(factory, header, "rgb8", image)
+    return encoded_image(factory, header, "rgb8", image)
 
 
 def depth_image(factory: MessageFactory, header: Any, depth: NDArray[np.float32]) -> Any:
     """A 32FC1 sensor_msgs/Image of a float32 array (height, width) in metres."""
-    return _image(factory, header, "32FC1", depth)
+    return encoded_image(factory, header, "32FC1", depth)
 
 
 def jpeg_image(factory: MessageFactory, header: Any, image: NDArray[np.uint8], quality: int) -> Any:
@@ -237,7 +307,8 @@ def parse_segment(message: Any) -> Segment:
     )
 
 
-def _image(factory: MessageFactory, header: Any, encoding: str, array: NDArray[Any]) -> Any:
+def encoded_image(factory: MessageFactory, header: Any, encoding: str, array: NDArray[Any]) -> Any:
+    """A sensor_msgs/Image of an array (height, width[, channels]) whose type fits the encoding."""
     array = np.ascontiguousarray(array)
     height, width = array.shape[:2]
     return factory.create(

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,21 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros import __version__, progress
+from zgs_ros.classes.classifier import Classifier
+from zgs_ros.classes.file import chosen_file
+from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.config import NodeSettings
+from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
+from zgs_ros.streaming import messages
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.frames import TransformListener
 from zgs_ros.streaming.images import decode as decode_any
-from zgs_ros.streaming.inputs import CameraInputs
+from zgs_ros.streaming.inputs import CameraInputs, image_topic
 from zgs_ros.streaming.interface import (
+    ALERTS,
     DIAGNOSTICS,
-    QUERY_REQUEST,
-    QUERY_RESULT,
     Endpoint,
     check_cameras,
+    check_mask_topics,
+    request_topic,
+    result_topic,
 )
 from zgs_ros.streaming.memory import memory_facts, trim_memory
+from zgs_ros.streaming.messages import stamp_ns
 from zgs_ros.streaming.outputs import Outputs, open_outputs
 from zgs_ros.streaming.pairing import Recent, RecentMessages
 from zgs_ros.streaming.port import Port, Publisher, Reply
@@ -39,7 +47,6 @@ from zgs_ros.streaming.services import (
     ServiceError,
     Services,
     outcome,
-    refusal,
     submit,
 )
 from zgs_ros.streaming.statistics import Snapshot
@@ -62,7 +69,9 @@ class _Loaded:
     enrichment: Enrichment
     outputs: Outputs
     services: Services
+    classifier: Classifier
     close: Callable[[], None]
+    embedding: threading.Lock = field(default_factory=threading.Lock)  # held while phrases are
 
 
 class SegmentationNode:
@@ -121,20 +130,16 @@ class SegmentationNode:
         self._listener: TransformListener | None = None
         self._renewals = self._lost = 0
         self._log = ThrottledLog(logger)
-        with ExitStack[None]() as made:
+        with ExitStack[bool | None]() as made:
             self._diagnostics = _publisher(port, DIAGNOSTICS)
             made.callback(self._diagnostics.close)
-            self._query_results = _publisher(port, QUERY_RESULT)
-            made.callback(self._query_results.close)
-            queries = port.create_subscription(
-                QUERY_REQUEST.name, QUERY_REQUEST.type_name, self._take_query, QUERY_REQUEST.qos
-            )
-            made.callback(queries.close)
+            self._alerts = _publisher(port, ALERTS)
+            made.callback(self._alerts.close)
             for service in SERVICES:
-                handler = partial(self._serve, service)
-                made.callback(
-                    port.create_service(f"~/{service.name}", service.type_name, handler).close
-                )
+                if service.exists is None:
+                    made.callback(self._offer(service))
+                if service.by_topic:
+                    made.enter_context(self._served_by_topic(service))
             self._leave_graph = made.pop_all().close
 
     @property
@@ -180,7 +185,14 @@ class SegmentationNode:
                 self._listener = TransformListener(self._port, self._transforms())
                 loaded.enrichment.frames = self._listener.frames
             for name in self._settings.cameras:
-                inputs = CameraInputs(self._port, name, loaded.stream, self._settings, self._recent)
+                inputs = CameraInputs(
+                    self._port,
+                    name,
+                    loaded.stream,
+                    self._settings,
+                    self._recent,
+                    wants_info=any(group.mask_topic for group in loaded.classifier.registry.groups),
+                )
                 self._cameras = (*self._cameras, inputs)
             undo.pop_all()
         logger.info("listens to %s", ", ".join(self._image_topics()))
@@ -224,7 +236,7 @@ class SegmentationNode:
         looks = [camera.look for camera in self._cameras]
         if listener := self._listener:
             looks.append(listener.look)
-        for work in (*looks, self._tell):
+        for work in (*looks, self._look_at_classes, self._tell):
             try:
                 work()
             except Exception as error:
@@ -258,15 +270,45 @@ class SegmentationNode:
             "silent topics subscribed anew": str(
                 self._renewals + sum(camera.renewals for camera in cameras)
             ),
-            "lost before they came": str(self._lost + sum(camera.lost for camera in cameras)),
+            "lost before they came": str(
+                self._port.lost + self._lost + sum(camera.lost for camera in cameras)
+            ),
             "result subscribers": "yes" if wanted else "no",
             **loaded.enrichment.facts(),
+            **_class_facts(loaded),
             **loaded.outputs.facts(),
             **memory_facts(loaded.facts["device"]),
         }
         problems = [problem for camera in cameras for problem in camera.problems()]
         problems += loaded.enrichment.problems()
-        return Diagnosis(snapshot, self._settings.cameras, wanted, facts, problems)
+        problems += loaded.classifier.registry.problems()
+        hint = f"disabled: call {self._port.resolve('~/enable')} with data: true"
+        resting = "" if loaded.stream.settings.enabled else hint
+        return Diagnosis(snapshot, self._settings.cameras, wanted, facts, problems, resting)
+
+    def _look_at_classes(self) -> None:
+        if loaded := self._loaded:
+            loaded.classifier.registry.refresh()
+            self._embed_more(loaded)
+
+    def _embed_more(self, loaded: _Loaded) -> None:
+        """Embeds new phrases on the stream's thread, in pieces between which images take their turn."""
+        if loaded.embedding.acquire(blocking=False):
+            if not loaded.services.missing:
+                loaded.embedding.release()
+                return
+
+            def go_on(done: Future[None]) -> None:
+                loaded.embedding.release()
+                if done.cancelled():
+                    return
+                if error := done.exception():
+                    text = f"phrases can't be embedded, it is tried again: {error}"
+                    self._log.log(logging.WARNING, "phrases", text)
+                else:
+                    self._embed_more(loaded)
+
+            submit(loaded.stream, loaded.services.embed_some).add_done_callback(go_on)
 
     def _tell(self) -> None:
         diagnosis = self.diagnose()
@@ -306,31 +348,63 @@ class SegmentationNode:
             decode = partial(self._choose_decode(), max_pixels=settings.max_pixels)
             segmenter = self._load(settings)
             undo.callback(segmenter.close)
-            outputs = open_outputs(port, settings)
+            registry = ClassRegistry(chosen_file(settings.classes.file))
+            check_mask_topics(registry.groups, settings.cameras)
+            classifier = Classifier(
+                registry, segmenter.embed_phrases, is_open=settings.classes.open
+            )
+            outputs = open_outputs(port, settings, classifier, self._camera_info)
             undo.callback(outputs.close)
-            services = Services(segmenter, port.factory, decode)
-            enrichment = Enrichment(settings, port.clock)
+            for service in SERVICES:
+                if service.exists and service.exists(settings):
+                    undo.callback(self._offer(service))
+            turned = rotations(settings.rotation, settings.cameras)
+            topics = {name: image_topic(port, name, settings) for name in settings.cameras}
+            enrichment = Enrichment(settings, port.clock, topics, classifier)
+
+            def changed() -> None:  # on the stream's thread, once there is one
+                outputs.publish_names(messages.header(port.factory, port.clock.now_ns()))
+                self._embed_more(loaded)
+
+            services = Services(
+                segmenter,
+                port.factory,
+                decode,
+                turned,
+                classifier,
+                lambda enabled: stream.update(enabled=enabled),
+                changed,
+            )
 
             def publish(result: Result) -> None:
                 services.remember(result)
                 outputs.publish(result)
+                self._alert(services, result)
+
+            def wanted(camera: str) -> bool:
+                watches = services.watcher.watches and self._alerts.subscription_count()
+                return bool(watches) or outputs.wanted(camera)
 
             stream = SegmentationStream(
                 segmenter,
                 publish,
-                wanted=outputs.wanted,
+                wanted=wanted,
                 clock=port.clock,
                 settings=StreamSettings(settings.max_rate, settings.lazy),
                 decode=decode,
                 enrich=enrichment,
+                rotations=turned,
             )
+            facts = {"model": segmenter.model, "device": str(segmenter.device)}
+            outputs.publish_names(messages.header(port.factory, port.clock.now_ns()))
             stream.start()
             undo.callback(stream.stop)
-            facts = {"model": segmenter.model, "device": str(segmenter.device)}
-            loaded = _Loaded(facts, stream, enrichment, outputs, services, undo.pop_all().close)
+            close = undo.pop_all().close
+            loaded = _Loaded(facts, stream, enrichment, outputs, services, classifier, close)
         with self._lock:
             self._loaded = loaded
             self._apply_to(loaded)  # they may have changed meanwhile
+        self._embed_more(loaded)
         logger.info("ready with %s on %s", facts["model"], facts["device"])
         return loaded
 
@@ -363,23 +437,56 @@ class SegmentationNode:
     def _image_topics(self) -> list[str]:
         return [camera.image.topic for camera in self._cameras]
 
+    def _camera_info(self, name: str) -> Any:
+        """The latest camera_info of a camera, None if none came yet."""
+        by_name = dict(zip(self._settings.cameras, self._cameras, strict=False))
+        return by_name[name].info if name in by_name else None
+
+    def _alert(self, services: Services, result: Result) -> None:
+        """Publishes what a result changes about what is watched for."""
+        settings, factory = self._settings, self._port.factory
+        seconds = (stamp_ns(result.header) or self._port.clock.now_ns()) * 1e-9
+        for alert in services.watcher.look(
+            result.camera, result.segmentation, seconds, settings.tracking.max_age
+        ):
+            self._alerts.publish(
+                messages.alert(
+                    factory, result.header, result.camera, alert, settings.publish_embeddings
+                )
+            )
+
     def _rest(self) -> str:
         if self._busy:
             return progress.current() or "between two states"
         state = "inactive" if self._configured else "unconfigured"
         return f"{state}: {self._way_out(self.next_transition)}"
 
-    def _take_query(self, query: Any) -> None:
-        """Has a zgs_ros/Query answered; does not wait for it."""
+    @contextmanager
+    def _served_by_topic(self, service: Service) -> Iterator[None]:
+        """A service that is asked by topic, too, for the length of the block."""
+        by_topic, asked = service.by_topic, request_topic(service)
+        assert by_topic is not None
+        make, factory = by_topic.make, self._port.factory
+        results = _publisher(self._port, result_topic(service))
 
-        def publish(done: Future[Any]) -> None:
-            try:
-                result = outcome(done)
-            except ServiceError as error:
-                result = refusal(self._port.factory, query, str(error))
-            self._query_results.publish(result)
+        def take(request: Any) -> None:
+            def publish(fields: dict[str, Any]) -> None:
+                results.publish(make(factory, request, {"success": False, "message": "", **fields}))
 
-        self._submit(lambda services: services.answer(query)).add_done_callback(publish)
+            self._serve(service, request, publish)
+
+        requests = self._port.create_subscription(asked.name, asked.type_name, take, asked.qos)
+        try:
+            yield
+        finally:
+            requests.close()
+            results.close()
+
+    def _offer(self, service: Service) -> Callable[[], None]:
+        """Makes a service; returns what takes it from the graph."""
+        handler = partial(self._serve, service)
+        made = self._port.create_service(f"~/{service.name}", service.type_name, handler)
+        return made.close
 
     def _serve(self, service: Service, request: Any, reply: Reply) -> None:
         """Has a service's request answered; does not wait for it."""
@@ -387,9 +494,11 @@ class SegmentationNode:
         def finish(done: Future[dict[str, Any]]) -> None:
             try:
                 fields: dict[str, Any] = outcome(done)
-                reply({**fields, "success": True})
+                reply({**fields, "success": True} if service.explains else fields)
             except ServiceError as error:
-                reply({"message": str(error)})
+                if not service.explains:
+                    self._log.log(logging.WARNING, service.name, f"~/{service.name}: {error}")
+                reply({"message": str(error)} if service.explains else {})
 
         self._submit(lambda services: service.respond(services, request)).add_done_callback(finish)
 
@@ -408,6 +517,17 @@ class SegmentationNode:
             )
         )
         return refused
+
+
+def _class_facts(loaded: _Loaded) -> dict[str, str]:
+    registry = loaded.classifier.registry
+    facts = {
+        "classes": str(len(registry.names) - 1),
+        "labels that share the class other": str(registry.sharing),
+    }
+    if missing := loaded.services.missing:
+        facts["phrases to embed"] = str(missing)
+    return facts
 
 
 def _publisher(port: Port, topic: Endpoint) -> Publisher:

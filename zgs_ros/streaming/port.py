@@ -37,6 +37,9 @@ SENSOR = QosProfile(reliable=False)
 RELIABLE = QosProfile()
 """For results: the newest sample arrives."""
 
+LATCHED = QosProfile(transient_local=True)
+"""For what seldom changes and everybody needs: who comes late gets the last one."""
+
 QUEUED = QosProfile(depth=10)
 """For what must not be passed over: diagnostics, requests, answers."""
 
@@ -115,6 +118,11 @@ class Port(Protocol):
     @property
     def factory(self) -> MessageFactory:
         """See above."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """What came and could not even be told to belong to a topic, as far as is known."""
         ...
 
     def resolve(self, topic: str) -> str:

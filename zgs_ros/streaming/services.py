@@ -1,24 +1,33 @@
-"""What a node answers on demand: a table of services, and the queries that come by topic."""
+"""What a node does on demand: a table of services, some of which can be asked by topic too."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.classes.classifier import Classifier
+from zgs_ros.classes.groups import ClassError, ClassGroup
+from zgs_ros.classes.watching import Watch, Watcher
 from zgs_ros.clouds import CloudTooLarge, object_cloud, oriented_box, places
+from zgs_ros.config import NodeSettings
+from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Label, Segment, Segmentation
-from zgs_ros.streaming import messages
+from zgs_ros.streaming import features, messages
 from zgs_ros.streaming.images import BadImage, decode_image
 from zgs_ros.streaming.messages import MessageFactory
 from zgs_ros.streaming.stream import Result, SegmentationStream
 from zgs_ros.texts import bounded, quoted
+
+PIECE_SECONDS = 0.1
+"""For how long phrases are embedded at once, so that images don't wait for more."""
 
 MAX_TEXT = 500
 """Longest text of a query, in characters; CLIP sees some 70 words of it."""
@@ -50,14 +59,21 @@ class Found:
 
 
 class Services:
-    """The answers; those with the models belong on the stream's thread, see its `call`.
+    """The answers; all of them belong on the stream's thread, see its `call`.
 
     Of each camera the latest result is kept, and nothing else.
 
     Args:
-        segmenter: Only used in `segment_image` and `query`.
+        segmenter: What sees and embeds.
         factory: Makes the messages.
         decode: sensor_msgs/Image to RGB; raises `BadImage`.
+        rotations: By how many degrees clockwise each camera's images are turned to be upright.
+        classifier: Gives segments their classes; None for none.
+        enable: Has the stream process images, or drop them.
+        changed: Called when classes or what is watched for have changed.
+
+    Attributes:
+        watcher: What is watched for.
     """
 
     def __init__(
@@ -65,26 +81,53 @@ class Services:
         segmenter: ImageSegmenter,
         factory: MessageFactory,
         decode: Callable[[Any], NDArray[np.uint8]] = decode_image,
+        rotations: Mapping[str, int] = MappingProxyType({"": 0}),
+        classifier: Classifier | None = None,
+        enable: Callable[[bool], None] = lambda enabled: None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
+        self.watcher = Watcher(segmenter.embed_text)
+        self._classifier = classifier
+        self._enable = enable
+        self._changed = changed
         self._segmenter = segmenter
         self._factory = factory
         self._decode = decode
+        self._rotations = rotations
         self._latest: dict[str, Result] = {}
 
     def remember(self, result: Result) -> None:
         """Makes a result the one of its camera that `query` and `object_cloud` look at."""
         self._latest[result.camera] = replace(result, depth=None)
 
-    def segment_image(self, image: Any) -> Any:
+    def segment_image(self, image: Any, camera: str = "") -> Any:
         """zgs_ros/SegmentArray of one sensor_msgs/Image.
+
+        Args:
+            image: The message.
+            camera: Whose rotation it is turned by; "" where all have the same.
 
         Raises:
             BadImage: If the message is no image.
+            ServiceError: If there is no such camera, or the camera makes a difference.
         """
+        degrees = self._rotation(camera)
         began = time.perf_counter()
-        [segmentation] = self._segmenter.segment_batch([self._decode(image)])
+        [segmentation] = segment_upright(self._segmenter, [self._decode(image)], [degrees])
+        if self._classifier:
+            segmentation = self._classifier.classify(self._classifier.name_segments(segmentation))
         seconds = time.perf_counter() - began
         return messages.segment_array(self._factory, image.header, segmentation, seconds)
+
+    def _rotation(self, camera: str) -> int:
+        there = ", ".join(self._rotations)
+        if camera:
+            if camera not in self._rotations:
+                raise ServiceError(f"there is no camera {quoted(camera)} (there are: {there})")
+            return self._rotations[camera]
+        if len(set(self._rotations.values())) > 1:
+            raise ServiceError(f"cameras are turned differently; say whose image it is: {there}")
+        return next(iter(self._rotations.values()))
 
     def query(self, text: str, max_results: int = 0, camera: str = "") -> Found:
         """Ranks the segments of a camera's latest result by similarity to a text.
@@ -97,10 +140,7 @@ class Services:
         Raises:
             ServiceError: If the text is empty or long, or there is no result yet.
         """
-        if len(text) > MAX_TEXT:
-            raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
-        if not text.strip():
-            raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
+        check_text(text)
         self._check_latest(camera)
         wanted = self._segmenter.embed_text(text)
         ranked = {
@@ -190,26 +230,93 @@ class Services:
 
         Raises:
             BadImage: If the message is no image.
+            ServiceError: See `segment_image`.
         """
-        return {"result": self.segment_image(request.image)}
+        return {"result": self.segment_image(request.image, request.camera)}
 
-    def answer(self, query: Any) -> Any:
-        """zgs_ros/QueryResult of a zgs_ros/Query, whatever is wrong with it."""
-        create = self._factory.create
+    def respond_to_encode(self, request: Any) -> dict[str, Any]:
+        """Fields of an EncodeFeature response to its request.
+
+        Raises:
+            ServiceError: If the prompt is empty or long.
+        """
+        check_text(request.prompt)
+        embedding = self._segmenter.embed_text(request.prompt)
+        return {"feature": features.feature(self._factory, embedding)}
+
+    def respond_to_mask(self, request: Any) -> dict[str, Any]:
+        """Fields of a SegmentMask response to its request.
+
+        Raises:
+            ServiceError: If the latest results have no such segment.
+        """
+        track, number, wanted = int(request.track_id), int(request.id), request.camera
+        if bool(track) == bool(number):
+            raise ServiceError("ask by track_id or by id: one of them must be above 0")
+        if number and not wanted and len(self._latest) > 1:
+            raise ServiceError(
+                f"ids are a camera's own: say which one (there are: {', '.join(self._latest)})"
+            )
+        for camera, result in self._latest.items():
+            if wanted not in ("", camera):
+                continue
+            header, segmentation = result.header, result.segmentation
+            for segment in segmentation.segments:
+                if (track and segment.track_id == track) or (number and segment.id == number):
+                    mask = (segmentation.label_map == segment.id).view(np.uint8) * np.uint8(255)
+                    return {
+                        "camera": camera,
+                        "mask": messages.mono8_image(self._factory, header, mask),
+                        "segment": messages.segment(self._factory, segment),
+                    }
+        what = f"track_id {track}" if track else f"id {number}"
+        where = f" of the camera {quoted(wanted)}" if wanted else ""
+        raise ServiceError(f"the latest result{where} has no segment with {what}")
+
+    def respond_to_classes(self, request: Any) -> dict[str, Any]:
+        """Fields of a SetClasses response to its request.
+
+        Raises:
+            ServiceError: If the classes can't be used; then nothing changes.
+        """
+        classifier = self._classifier
+        if classifier is None:
+            raise ServiceError("this node has no classes")
+        groups = [ClassGroup(int(g.id), g.name, tuple(g.phrases)) for g in request.groups]
         try:
-            found = self.query(query.text, query.max_results, query.camera)
-        except ServiceError as error:
-            return refusal(self._factory, query, str(error))
-        return create(
-            "zgs_ros/msg/QueryResult",
-            query=query,
-            success=True,
-            message="",
-            camera=found.camera,
-            header=found.header,
-            position_frame=found.position_frame,
-            segments=found.segments,
-        )
+            classifier.replace_groups(groups, bool(request.open))
+        except ClassError as error:
+            raise ServiceError(str(error)) from None
+        missing = classifier.embed_some(PIECE_SECONDS)
+        self._changed()
+        made = [
+            self._factory.create(
+                "zgs_ros/msg/ClassGroup", id=g.id, name=g.name, phrases=list(g.phrases)
+            )
+            for g in classifier.groups
+        ]
+        return {"message": _later(missing), "open": classifier.is_open, "groups": made}
+
+    def respond_to_watches(self, request: Any) -> dict[str, Any]:
+        """Fields of a SetWatches response to its request.
+
+        Raises:
+            ServiceError: If they can't be watched for; then nothing changes.
+        """
+        watches = [Watch(w.phrase, float(w.threshold), float(w.margin)) for w in request.watches]
+        try:
+            self.watcher.replace_watches(watches)
+        except ClassError as error:
+            raise ServiceError(str(error)) from None
+        missing = self.watcher.embed_some(PIECE_SECONDS)
+        self._changed()
+        made = [messages.watch(self._factory, watch) for watch in self.watcher.watches]
+        return {"message": _later(missing), "watches": made}
+
+    def respond_to_enable(self, request: Any) -> dict[str, Any]:
+        """Fields of a SetBool response to its request."""
+        self._enable(bool(request.data))
+        return {"message": "images are processed" if request.data else "images are dropped"}
 
     def _check_latest(self, camera: str) -> None:
         """Makes sure that there is a result, of a camera where one is named."""
@@ -223,6 +330,62 @@ class Services:
                 f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
             )
 
+    @property
+    def missing(self) -> int:
+        """Phrases of classes and of what is watched for that are not embedded yet."""
+        return self.watcher.missing + (self._classifier.missing if self._classifier else 0)
+
+    def embed_some(self) -> None:
+        """Embeds some of them."""
+        if self.watcher.missing:
+            self.watcher.embed_some(PIECE_SECONDS)
+        elif self._classifier:
+            self._classifier.embed_some(PIECE_SECONDS)
+
+
+def query_result(factory: MessageFactory, query: Any, fields: dict[str, Any]) -> Any:
+    """zgs_ros/QueryResult; of long texts it repeats the beginning."""
+    if max(len(query.text), len(query.camera)) > MAX_TEXT:
+        query = factory.create(
+            "zgs_ros/msg/Query",
+            text=bounded(query.text, MAX_TEXT),
+            max_results=query.max_results,
+            camera=bounded(query.camera, MAX_TEXT),
+        )
+    nothing = {
+        "camera": query.camera,
+        "header": messages.header(factory, 0),
+        "position_frame": "",
+        "segments": [],
+    }
+    return factory.create("zgs_ros/msg/QueryResult", query=query, **{**nothing, **fields})
+
+
+def classes_result(factory: MessageFactory, request: Any, fields: dict[str, Any]) -> Any:
+    """zgs_ros/ClassesResult."""
+    return factory.create("zgs_ros/msg/ClassesResult", **{"open": False, "groups": [], **fields})
+
+
+def watches_result(factory: MessageFactory, request: Any, fields: dict[str, Any]) -> Any:
+    """zgs_ros/WatchesResult."""
+    return factory.create("zgs_ros/msg/WatchesResult", **{"watches": [], **fields})
+
+
+@dataclass(frozen=True)
+class ByTopic:
+    """How a service is asked where services don't reach: on ``~/NAME/request``, ``~/NAME/result``.
+
+    Attributes:
+        request_type: Of the messages that ask, which have the fields of the service's requests.
+        result_type: Of the answers.
+        make: An answer to a request, of the fields of a response: ``success`` and ``message`` are
+            among them, all others only where it went well.
+    """
+
+    request_type: str
+    result_type: str
+    make: Callable[[MessageFactory, Any, dict[str, Any]], Any]
+
 
 @dataclass(frozen=True)
 class Service:
@@ -230,15 +393,23 @@ class Service:
 
     Attributes:
         name: Below the node's own name.
-        type_name: Such as ``"zgs_ros/srv/QuerySegments"``; responses have ``success`` and ``message``.
+        type_name: Such as ``"zgs_ros/srv/QuerySegments"``.
         respond: Fields of a response to a request, on the stream's thread.
         meaning: What it does; for the reference.
+        exists: Whether a node with these settings has it, from configuring on; None where every node
+            has it in all of its states.
+        explains: Whether responses have ``success`` and ``message``; without them a response that is
+            empty says that there is none, and the log says why.
+        by_topic: How else it is asked, None if it isn't.
     """
 
     name: str
     type_name: str
     respond: Callable[[Services, Any], dict[str, Any]]
     meaning: str
+    exists: Callable[[NodeSettings], bool] | None = None
+    explains: bool = True
+    by_topic: ByTopic | None = None
 
 
 SERVICES = (
@@ -253,6 +424,7 @@ SERVICES = (
         "zgs_ros/srv/QuerySegments",
         Services.respond_to_query,
         "Ranks the segments of the latest result by similarity to a text.",
+        by_topic=ByTopic("zgs_ros/msg/Query", "zgs_ros/msg/QueryResult", query_result),
     ),
     Service(
         "segment_image",
@@ -260,8 +432,54 @@ SERVICES = (
         Services.respond_to_image,
         "Segments one image on demand, also while the stream is inactive.",
     ),
+    Service(
+        "embed",
+        "semantic_inference_msgs/srv/EncodeFeature",
+        Services.respond_to_encode,
+        "The embedding of a text, to compare those of feature_image with. With publish_features.",
+        exists=lambda settings: settings.publish_features,
+        explains=False,
+    ),
+    Service(
+        "segment_mask",
+        "zgs_ros/srv/SegmentMask",
+        Services.respond_to_mask,
+        "The pixels of one segment of the latest result as an image.",
+    ),
+    Service(
+        "set_classes",
+        "zgs_ros/srv/SetClasses",
+        Services.respond_to_classes,
+        "Replaces the groups of phrases that are classes, until the node is configured again.",
+        by_topic=ByTopic("zgs_ros/msg/Classes", "zgs_ros/msg/ClassesResult", classes_result),
+    ),
+    Service(
+        "watch",
+        "zgs_ros/srv/SetWatches",
+        Services.respond_to_watches,
+        "Watches for phrases, in place of those before: alerts tell when a segment fits one.",
+        by_topic=ByTopic("zgs_ros/msg/Watches", "zgs_ros/msg/WatchesResult", watches_result),
+    ),
+    Service(
+        "enable",
+        "std_srvs/srv/SetBool",
+        Services.respond_to_enable,
+        "Has images processed, or dropped until it is asked again; the node stays as it is.",
+    ),
 )
 """All of them."""
+
+
+def check_text(text: str) -> None:
+    """Makes sure that a text can be embedded.
+
+    Raises:
+        ServiceError: If it is empty or long.
+    """
+    if len(text) > MAX_TEXT:
+        raise ServiceError(f"text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    if not text.strip():
+        raise ServiceError("text is empty; say what to look for, such as 'something to sit on'")
 
 
 def submit(stream: SegmentationStream, function: Callable[[], T]) -> Future[T]:
@@ -293,25 +511,8 @@ def outcome(done: Future[T]) -> T:
         raise ServiceError(f"failed: {error}") from error
 
 
-def refusal(factory: MessageFactory, query: Any, reason: str) -> Any:
-    """zgs_ros/QueryResult that says why there is none; of long texts it repeats the beginning."""
-    if max(len(query.text), len(query.camera)) > MAX_TEXT:
-        query = factory.create(
-            "zgs_ros/msg/Query",
-            text=bounded(query.text, MAX_TEXT),
-            max_results=query.max_results,
-            camera=bounded(query.camera, MAX_TEXT),
-        )
-    return factory.create(
-        "zgs_ros/msg/QueryResult",
-        query=query,
-        success=False,
-        message=reason,
-        camera=query.camera,
-        header=messages.header(factory, 0),
-        position_frame="",
-        segments=[],
-    )
+def _later(missing: int) -> str:
+    return f"{missing} phrases are embedded between the next images" if missing else ""
 
 
 def _ranked(segmentation: Segmentation, wanted: NDArray[np.float32]) -> list[Segment]:

@@ -28,6 +28,7 @@ class Dropped(str, Enum):
 
     NEWER = "newer frame came"
     IDLE = "nobody subscribed"
+    DISABLED = "disabled"
     STOPPED = "stopped"
 
 

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.clouds import Surface
+from zgs_ros.rotation import segment_upright
 from zgs_ros.segmentation import ImageSegmenter, Segmentation
 from zgs_ros.streaming.clock import Clock, SystemClock
 from zgs_ros.streaming.images import BadImage, decode
@@ -46,10 +48,12 @@ class StreamSettings:
     Attributes:
         max_rate: Highest rate of results [Hz], on the stream's clock.
         lazy: Whether frames are dropped while nobody wants results.
+        enabled: Whether frames are processed at all; else they are dropped.
     """
 
     max_rate: float = 5.0
     lazy: bool = True
+    enabled: bool = True
 
     def __post_init__(self) -> None:
         if not self.max_rate > 0:
@@ -110,6 +114,7 @@ class SegmentationStream:
         settings: Rate and laziness, see `update`.
         decode: Message to RGB; raises `BadImage`.
         enrich: Completes each result before it is published, on the stream's thread.
+        rotations: By how many degrees clockwise a camera's images are turned to be upright.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class SegmentationStream:
         settings: StreamSettings | None = None,
         decode: Callable[[Any], NDArray[np.uint8]] = decode,
         enrich: Callable[[Result], Result] = lambda result: result,
+        rotations: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.statistics = Statistics()
         self._segmenter = segmenter
@@ -131,6 +137,7 @@ class SegmentationStream:
         self._settings = settings or StreamSettings()
         self._decode = decode
         self._enrich = enrich
+        self._rotations = rotations
         self._log = ThrottledLog(logger)
         self._changed = threading.Condition()
         self._slots: dict[str, _Frame] = {}
@@ -258,6 +265,10 @@ class SegmentationStream:
 
     def _take(self, frames: list[_Frame]) -> None:
         """Processes the newest frames of all cameras as one batch."""
+        if not self._settings.enabled:
+            for _ in frames:
+                self.statistics.drop(Dropped.DISABLED)
+            return
         if self._settings.lazy:
             wanted = [frame for frame in frames if self._is_wanted(frame.camera)]
             for _ in range(len(frames) - len(wanted)):
@@ -301,7 +312,9 @@ class SegmentationStream:
             return []
         try:
             with self.statistics.working("segmenting"):
-                seen = self._segmenter.segment_batch([frame.image for frame in frames])
+                degrees = [self._rotations.get(frame.camera, 0) for frame in frames]
+                images = [frame.image for frame in frames]
+                seen = segment_upright(self._segmenter, images, degrees)
             return list(zip(frames, seen, strict=True))
         except Exception as error:
             if len(frames) == 1:

@@ -12,12 +12,13 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.transformer import QuickGELU
+from PIL import Image as Pillow
 from torch import nn
 
 from zgs_ros.config import ClipSettings
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.embedding.image_tower import ImageTower
-from zgs_ros.models.kinds import OWN, ClipKind
+from zgs_ros.models.kinds import OWN, Activation, ClipKind
 from zgs_ros.tools.doctor.findings import Finding, Level
 from zgs_ros.tools.doctor.pictures import Picture
 from zgs_ros.tools.doctor.weights import ANOTHER_FILE, check_positions, check_training
@@ -51,6 +52,14 @@ BETTER = 1.05
 
 LEAST_AGREEMENT = {torch.float16: 0.998, torch.bfloat16: 0.98}
 """Cosine with what float32 gives: with 10 and 7 bits of mantissa, through some ten blocks."""
+
+SAYS_IT = "set clip.pretrained to the tag of the weights, which says it"
+ACTIVATIONS: dict[Activation, str] = {"gelu": "GELU", "quick_gelu": "QuickGELU"}
+INTERPOLATIONS = {
+    "bicubic": Pillow.Resampling.BICUBIC,
+    "bilinear": Pillow.Resampling.BILINEAR,
+}
+"""Of which a tag names one, as Pillow has them."""
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "OpenAI's": (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
@@ -125,6 +134,7 @@ def check_clip(
         yield check_activation(clip.model, kind.quick_gelu)
         if kind.tag not in OWN:  # of which nothing is published
             yield check_normalisation(clip.model, *published_normalisation(kind))
+            yield check_resizing(clip, kind, exam.pictures)
     if of_this_world:
         yield check_logit_scale(clip)
     images, texts = exam.images(clip), exam.texts(clip)
@@ -156,7 +166,7 @@ def check_activation(model: nn.Module, quick_gelu: bool) -> Finding:
             "activation",
             "error",
             f"is {names}, but these weights were trained with {wanted.__name__}",
-            "set clip.pretrained to the tag of the weights, which says it",
+            SAYS_IT,
         )
     return Finding(ROOM, "activation", "ok", f"is {names}, as the weights were trained")
 
@@ -175,11 +185,41 @@ def check_normalisation(
             "error",
             f"mean {_shown(used)} and deviation {_shown(used_std)} are used, but the weights were trained "
             f"with {_shown(mean)} and {_shown(std)}",
-            "set clip.pretrained to the tag of the weights, which says it",
+            SAYS_IT,
         )
     return Finding(
         ROOM, "normalisation", "ok", f"mean {_shown(mean)}, deviation {_shown(std)}, as published"
     )
+
+
+def check_resizing(clip: ClipEmbedder, kind: ClipKind, pictures: Sequence[Picture]) -> Finding:
+    """Whether images get the size and the interpolation that the weights' images had.
+
+    What the model is given is held against what Pillow makes of the same pictures.
+    """
+    name = str(kind.preprocessing.get("interpolation", "bicubic"))  # open_clip's own
+    height, width = clip.image_size
+    mean, std = (np.array(values)[:, None, None] for values in published_normalisation(kind))
+    off = dict.fromkeys(INTERPOLATIONS, 0.0)
+    for picture in pictures:
+        given = clip.prepare(torch.from_numpy(picture.image))[0].float().cpu().numpy()
+        for other, filter_ in INTERPOLATIONS.items():
+            resized = Pillow.fromarray(picture.image).resize((width, height), filter_)
+            pixels = np.asarray(resized, np.float64).transpose(2, 0, 1) / 255.0
+            off[other] += float(np.abs((pixels - mean) / std - given).mean()) / len(pictures)
+    nearest = min(off, key=lambda other: off[other])
+    text = f"{name} to {width} x {height}"
+    if nearest != name:
+        return Finding(
+            ROOM,
+            "resizing",
+            "error",
+            f"is not {text}, as the weights were trained, but nearer to {nearest}",
+            SAYS_IT,
+        )
+    is_squash = kind.preprocessing.get("resize_mode") == "squash"
+    squashed = "" if is_squash else "; squashed instead of cropped, so that masks fit"
+    return Finding(ROOM, "resizing", "ok", f"is {text}, as the weights were trained{squashed}")
 
 
 def check_logit_scale(clip: ClipEmbedder) -> Finding:
@@ -271,14 +311,12 @@ def check_cosines(exam: Exam, images: Rows, texts: Rows, is_openai: bool) -> Ite
 def check_alternatives(
     clip: ClipEmbedder, exam: Exam, images: Rows, texts: Rows
 ) -> Iterator[Finding]:
-    """Whether the model tells names apart better with another activation or normalisation.
+    """Whether the model tells names apart better with another normalisation.
 
     Trained weights do best as they were trained, so that this tells without a published number.
     """
     own = exam.margins(images, texts)
-    with _other_activation(clip.model) as name:
-        given = clip.variant(exam.mode, 1, 1.0)
-        others = {f"{name} as activation": exam.margins(exam.images(given), exam.texts(given))}
+    others = {}
     for title, (mean, std) in NORMALISATIONS.items():
         with _other_normalisation(clip.model, mean, std) as is_other:
             if is_other:
@@ -295,10 +333,68 @@ def check_alternatives(
             "other ways",
             "error",
             f"{text}: the weights were trained that way",
-            "set clip.pretrained to the tag of the weights, which says it",
+            SAYS_IT,
         )
     else:
         yield Finding(ROOM, "other ways", "ok", f"none is clearly better; {text}")
+
+
+def check_activation_by_names(
+    compared: tuple[Activation, float, float], said: Activation | None
+) -> Finding:
+    """Whether names are told apart better with the activation that is not said to be the weights'.
+
+    Trained weights do best with their own. For GELU and QuickGELU, which differ little, the difference is
+    small too, but of one sign: what counts is how it compares with its scatter over the things.
+
+    Args:
+        compared: What `compare_activations` found.
+        said: The activation that is said to be the weights'; None where nothing is said.
+    """
+    better, ratio, errors = compared
+    other = ACTIVATIONS["quick_gelu" if better == "gelu" else "gelu"]
+    text = (
+        f"with {ACTIVATIONS[better]} names are told apart {ratio:.4f} times as well as with {other}, "
+        f"{errors:.1f} standard errors"
+    )
+    is_clear = errors > CLEARLY
+    name, ask = "activation by names", "ask who trained them"
+    if said is None:
+        remedy = (
+            f"set clip.pretrained={better}, or to the tag of the weights"
+            if is_clear
+            else f"{ask}; set clip.pretrained to gelu or quick_gelu, or to the tag of the weights"
+        )
+        unsaid = "nothing says with which activation the weights were trained"
+        return Finding(ROOM, name, "error", f"{unsaid}; {text}", remedy)
+    if is_clear and better != said:
+        level: Level = "error" if ratio > BETTER else "warning"
+        return Finding(
+            ROOM, name, level, f"{text}: the weights were trained that way", f"{ask}; {SAYS_IT}"
+        )
+    unclear = "" if is_clear else ", which tells nothing"
+    return Finding(ROOM, name, "ok", f"{text}{unclear}")
+
+
+def compare_activations(clip: ClipEmbedder, exam: Exam) -> tuple[Activation, float, float]:
+    """With which activation a model tells names apart better.
+
+    Returns:
+        The activation; how many times as well as with the other one; and their difference in standard
+        errors over the things of the exam, 0 where names are not told apart at all.
+    """
+    margins: dict[Activation, NDArray[np.float64]] = {}
+    for activation in ACTIVATIONS:
+        with _activation(clip.model, activation):
+            given = clip.variant(exam.mode, 1, 1.0)
+            margins[activation] = exam.margins(exam.images(given), exam.texts(given))
+    better, other = sorted(margins, key=lambda name: -float(margins[name].mean()))
+    gain = margins[better] - margins[other]
+    scatter = float(gain.std(ddof=1)) / np.sqrt(len(gain))
+    ratio = float(margins[better].mean()) / max(float(margins[other].mean()), 1e-6)
+    if not _tells(margins[better]) or not scatter:
+        return better, ratio, 0.0
+    return better, ratio, float(gain.mean()) / scatter
 
 
 def check_precision(clip: ClipEmbedder, exact: ClipEmbedder, exam: Exam) -> Finding:
@@ -334,22 +430,20 @@ def published_normalisation(
 
 
 @contextmanager
-def _other_activation(model: nn.Module) -> Iterator[str]:
-    """Replaces GELU by QuickGELU, or the other way, for the length of the block."""
+def _activation(model: nn.Module, activation: Activation) -> Iterator[None]:
+    """Gives all blocks one activation for the length of the block."""
+    make = QuickGELU if activation == "quick_gelu" else nn.GELU
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    name = ""
     for module in list(model.modules()):
-        for child, activation in list(module.named_children()):
-            if isinstance(activation, (nn.GELU, QuickGELU)):
-                other = QuickGELU() if isinstance(activation, nn.GELU) else nn.GELU()
-                name = type(other).__name__
-                setattr(module, child, other)
-                replaced.append((module, child, activation))
+        for child, before in list(module.named_children()):
+            if isinstance(before, (nn.GELU, QuickGELU)):
+                setattr(module, child, make())
+                replaced.append((module, child, before))
     try:
-        yield name
+        yield
     finally:
-        for module, child, activation in replaced:
-            setattr(module, child, activation)
+        for module, child, before in replaced:
+            setattr(module, child, before)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from huggingface_hub import constants
 import zgs_ros
 from zgs_ros.config import NodeSettings
 from zgs_ros.labeling.phrase_cache import cache_folder
-from zgs_ros.models.loading import ModelError, pull, resolve_device, resolve_precision
+from zgs_ros.models.loading import ModelError, pull, resolve_device
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.tools.doctor.findings import Finding
 
 ROOM = "machine"
@@ -112,7 +113,7 @@ def check_device(settings: NodeSettings) -> Finding:
         device = resolve_device(settings.device)
     except ModelError as error:
         return Finding(ROOM, "device", "error", str(error), "device=cpu always works")
-    precision = str(resolve_precision(settings.precision, device)).removeprefix("torch.")
+    precision = str(resolve_precision(settings, device)).removeprefix("torch.")
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         free, total = (size / 1e9 for size in torch.cuda.mem_get_info(device))

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 import torch
 
 from zgs_ros.config import SegmenterSettings
-from zgs_ros.models.kinds import find_clip
+from zgs_ros.models.kinds import Activation, find_clip
 from zgs_ros.models.loading import (
     BUNDLED,
     ModelError,
     load_clip,
     load_dino,
+    load_language_model,
     resolve_device,
-    resolve_precision,
 )
+from zgs_ros.models.precision import resolve_precision
 from zgs_ros.tools.doctor import clip as of_clip
 from zgs_ros.tools.doctor import dino as of_dino
+from zgs_ros.tools.doctor.captions import check_language_model
 from zgs_ros.tools.doctor.clip import Exam
 from zgs_ros.tools.doctor.exact import check_answers, clip_answers, dino_answers
 from zgs_ros.tools.doctor.findings import Finding
@@ -28,19 +30,21 @@ WAYS_OUT = " Three ways out: "
 
 
 def examine_models(settings: SegmenterSettings) -> Iterator[Finding]:
-    """Findings on both models of the settings, as they come."""
+    """Findings on the models that the settings need, as they come."""
     try:
         device = resolve_device(settings.device)
     except ModelError as error:
         yield Finding("machine", "device", "error", str(error), "device=cpu always works")
         return
-    precision = resolve_precision(settings.precision, device)
-    for examine in (examine_dino, examine_clip):
+    precision = resolve_precision(settings, device)
+    rooms = {"dino": examine_dino, "clip": examine_clip}
+    if settings.labeling.method == "zerocap":
+        rooms["captions"] = examine_captions
+    for room, examine in rooms.items():
         try:
             yield from examine(settings, device, precision)
         except ModelError as error:
             text, _, remedy = str(error).partition(WAYS_OUT)
-            room = "dino" if examine is examine_dino else "clip"
             yield Finding(room, "loading", "error", text, remedy)
         except torch.cuda.OutOfMemoryError:
             yield Finding(
@@ -50,8 +54,6 @@ def examine_models(settings: SegmenterSettings) -> Iterator[Finding]:
                 f"{device} has not enough memory left for the models",
                 "see who uses it (nvidia-smi), or use profile=fast",
             )
-    if settings.labeling.method == "zerocap":
-        yield Finding("captions", "language model", "ok", "is not looked at")
 
 
 def examine_dino(
@@ -83,18 +85,44 @@ def examine_clip(
     Raises:
         ModelError: If it can't be loaded.
     """
-    name = settings.clip.model
-    clip = load_clip(settings.clip, device, precision, settings.profile)
-    yield Finding("clip", "loading", "ok", f"{clip.name} on {device} in {_name(precision)}")
-    is_bundled = name in BUNDLED
-    kind = None if is_bundled else find_clip(settings.clip)
+    given = settings.clip
+    is_bundled = given.model in BUNDLED
     asked = exam(is_bundled)
-    yield from of_clip.check_clip(clip, settings.clip, asked, kind, not is_bundled)
+    is_unsaid = bool(given.weights and not given.pretrained) and not is_bundled
+    if is_unsaid:
+        given = given.model_copy(update={"pretrained": "gelu"})
+    clip = load_clip(given, device, precision, settings.profile)
+    yield Finding("clip", "loading", "ok", f"{clip.name} on {device} in {_name(precision)}")
+    if is_unsaid:
+        compared = of_clip.compare_activations(clip, asked)
+        yield of_clip.check_activation_by_names(compared, None)
+        if compared[0] == "quick_gelu":
+            given = given.model_copy(update={"pretrained": "quick_gelu"})
+            clip = load_clip(given, device, precision, settings.profile)
+    kind = None if is_bundled else find_clip(given)
+    yield from of_clip.check_clip(clip, given, asked, kind, not is_bundled)
+    if kind and given.weights and not is_unsaid:
+        compared = of_clip.compare_activations(clip, asked)
+        said: Activation = "quick_gelu" if kind.quick_gelu else "gelu"
+        yield of_clip.check_activation_by_names(compared, said)
     if is_bundled:
         yield check_answers("clip", clip_answers(clip, exam(False)), precision)
     if precision != torch.float32:
-        exact = load_clip(settings.clip, device, torch.float32, settings.profile)
+        exact = load_clip(given, device, torch.float32, settings.profile)
         yield of_clip.check_precision(clip, exact, asked)
+
+
+def examine_captions(
+    settings: SegmenterSettings, device: torch.device, precision: torch.dtype
+) -> Iterator[Finding]:
+    """Findings on the language model that writes captions, which is in float32 whatever is set.
+
+    Raises:
+        ModelError: If it can't be loaded.
+    """
+    model = load_language_model(settings.captions, device, settings.profile)
+    yield Finding("captions", "loading", "ok", f"{settings.captions.model} on {device} in float32")
+    yield from check_language_model(model)
 
 
 def exam(of_synthetic_world: bool) -> Exam:

@@ -64,20 +64,20 @@ def drawing_names() -> tuple[str, ...]:
     return (*DRAWINGS, *DISTRACTORS)
 
 
-@lru_cache(maxsize=1)
-def scenes() -> tuple[Picture, ...]:
+@lru_cache(maxsize=2)
+def scenes(count: int = SCENES) -> tuple[Picture, ...]:
     """Scenes of the synthetic world that no training has seen; what is asked for are their things."""
     from zgs_ros.synthetic import render, sample_scene
 
     height, width = SCENE_SIZE
     pictures = []
-    for seed in range(FIRST_SCENE, FIRST_SCENE + SCENES):
+    for seed in range(FIRST_SCENE, FIRST_SCENE + count):
         frame = render(sample_scene(seed, aspect=width / height), height, width)
         shares = np.bincount(frame.instances.ravel()) / frame.instances.size
         things = [t for t in frame.things.values() if shares[t.id] >= LEAST_SHARE]
         masks = np.stack([frame.instances == thing.id for thing in things])
         objects = [thing for thing in things if not thing.is_stuff]
-        largest = max(objects, key=lambda thing: float(shares[thing.id]))
+        largest = max(objects or things, key=lambda thing: float(shares[thing.id]))
         names = tuple(thing.noun for thing in things)
         pictures.append(Picture(frame.rgb, masks, names, frame.instances == largest.id))
     return tuple(pictures)

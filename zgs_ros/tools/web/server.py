@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from zgs_ros.tools.web.board import Board
 
@@ -172,14 +172,26 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "zgs"
     sys_version = ""
     timeout = IDLE_SECONDS
+    url: SplitResult
 
     def handle_one_request(self) -> None:
         self.server.waits(self.connection, True)
         super().handle_one_request()
 
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        try:
+            self.url = urlsplit(self.path)
+        except ValueError:
+            self.close_connection = True
+            self._refuse(HTTPStatus.BAD_REQUEST, "the address can't be read")
+            return False
+        return True
+
     def do_GET(self) -> None:
         self.server.waits(self.connection, False)
-        url = urlsplit(self.path)
+        url = self.url
         given = {key: values[-1] for key, values in parse_qs(url.query).items()}
         camera = given.get("camera", "")
         board = self.server.board
@@ -212,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         # Other web sites can't send this type without asking, which is not answered.
         if self.headers.get_content_type() != JSON:
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be {JSON}")
-        elif urlsplit(self.path).path != "/query":
+        elif self.url.path != "/query":
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here; queries go to /query")
         else:
             self._query(body)
@@ -280,6 +292,10 @@ def read_query(body: bytes) -> tuple[str, str]:
     )
     if not isinstance(text, str) or not isinstance(camera, str):
         raise ValueError('the body must be JSON such as {"text": "a mug"}')
+    try:
+        (text + camera).encode()
+    except UnicodeEncodeError:
+        raise ValueError("text and camera must not have halves of characters") from None
     text = " ".join(text.split())
     if not 0 < len(text) <= MAX_TEXT:
         raise ValueError(f"text must have 1 to {MAX_TEXT} characters, got {len(text)}")
