@@ -263,6 +263,57 @@ def test_depth_is_found_however_much_later_it_was_recorded(
     assert metres == [{1.0 + index} for index in range(5)]
 
 
+def moved(parent: str, child: str, x: float, stamp: int, time: int, static: bool = False) -> Any:
+    """A transform along x, and when it was recorded."""
+    create = TYPES.create
+    value = create(
+        "geometry_msgs/msg/Transform",
+        translation=create("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0),
+        rotation=create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+    stamped = create(
+        "geometry_msgs/msg/TransformStamped",
+        header=messages.header(TYPES, stamp, parent),
+        child_frame_id=child,
+        transform=value,
+    )
+    message = create("tf2_msgs/msg/TFMessage", transforms=[stamped])
+    return bags.Message("/tf_static" if static else "/tf", time, message)
+
+
+@pytest.mark.parametrize(
+    ("late", "lost"),
+    [(0, []), (bags.STEP // 2, []), (3 * bags.STEP, [0, 1, 2, 3, 4])],
+    ids=["in time", "within transform_timeout", "later"],
+)
+def test_transforms_are_found_in_the_bag(
+    tmp_path: Path, label: Label, late: int, lost: list[int]
+) -> None:
+    """Those that hold for good, too, which here come last."""
+    recorded = with_depth(5, range(5))
+    for index in range(-1, 10):
+        stamp = bags.stamp(index) + bags.STEP // 2
+        recorded.append(moved("map", "base_link", float(index), stamp, stamp + late))
+    recorded.append(moved("base_link", "camera_optical_frame", 0.5, 0, bags.stamp(20), static=True))
+    bag = bags.record(tmp_path / "robot", recorded)
+    settings = {"depth.enabled": True, "target_frame": "map", "transform_timeout": 0.2}
+    outputs = ("segments", "points")
+    assert label(bag, tmp_path / "out.mcap", None, settings, outputs=outputs) == bool(lost)
+    found = bags.read(tmp_path / "out.mcap")
+    results = [message for _, message in found[SEGMENTS]]
+    assert {message.position_frame for message in results} == {"map"}
+    valid = [all(s.position_valid for s in message.segments) for message in results]
+    assert valid == [index not in lost for index in range(5)]
+    clouds = [message for _, message in found["/zgs/points"]]
+    assert [stamp_ns(cloud.header) for cloud in clouds] == [
+        bags.stamp(index) for index in range(5) if index not in lost
+    ]
+    for index, cloud in zip(range(5), clouds, strict=False):
+        x = np.frombuffer(cloud.data, "<f4").reshape(48, 64, 6)[24, 32, 0]
+        # Half way between two transforms, half a metre ahead; next to the optical axis.
+        assert x == pytest.approx(index - 0.5 + 0.5, abs=0.1)
+
+
 def test_images_that_stay_without_depth_are_reported(
     tmp_path: Path, label: Label, capsys: pytest.CaptureFixture[str]
 ) -> None:

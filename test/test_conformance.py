@@ -27,6 +27,8 @@ VALUES = {
 """What diagnostics say of a stream at work."""
 
 
+CLOUD = "sensor_msgs/msg/PointCloud2"
+
 CASES: list[dict[str, Any]] = [
     {},
     {"depth__enabled": True, "publish_detections": True},
@@ -222,6 +224,47 @@ def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> N
     seen = world.diagnosed(lambda seen: seen.values["processed"] == "1")
     assert seen.values["depth: no depth image"] == "1"
     assert (seen.level, "has no depth image (depth.slop 0.05 s)" in seen.message) == (1, True)
+
+
+def test_positions_and_clouds_are_in_the_target_frame_at_the_images_stamp(world: World) -> None:
+    world.start(
+        **FAST, depth__enabled=True, target_frame="map", transform_timeout=1.0, depth__slop=0.01
+    )
+    got = world.listen("/zgs/segments", SEGMENTS)
+    clouds = world.listen("/zgs/points", CLOUD, QosProfile(reliable=False, depth=50))
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.publisher("/camera/image_raw", IMAGE)
+    world.publisher("/camera/depth/image_raw", IMAGE)
+    world.camera_info()
+    first, second, third = (world.header() for _ in range(3))
+    world.depth(first)
+    world.image(first)
+    world.until(lambda: len(got) == 1, "a result without a transform", 30.0)
+    assert [segment.position_valid for segment in got[0].segments] == [False, False]
+    seen = world.diagnosed(lambda seen: "no transform" in seen.message)
+    assert seen.values["depth: no transform to target_frame"] == "1"
+    assert (
+        "the latest image has no transform to 'map' (target_frame): "
+        "nobody publishes a transform to or from 'optical'" in seen.message
+    )
+    world.transform(second, "base_link", "optical", 1.0, static=True)
+    world.transform(second, "map", "base_link", 10.0)
+    world.transform(third, "map", "base_link", 20.0)
+    world.diagnosed(lambda seen: seen.values["image publishers"] == "1")
+    world.depth(third)
+    world.image(third)
+    world.until(lambda: len(got) == 2, "a result in the map")
+    assert got[1].header.frame_id == "optical"
+    assert got[1].position_frame == "map"
+    # The middles of the halves are 4 pixels from the optical axis: 0.4 m at 2 m.
+    placed = [segment.position.x for segment in got[1].segments if segment.position_valid]
+    assert placed == pytest.approx([20.6, 21.4], abs=0.1)
+    world.until(lambda: clouds, "a cloud")
+    [cloud] = clouds
+    assert (cloud.header.frame_id, cloud.header.stamp) == ("map", third.stamp)
+    assert (cloud.width, cloud.height, cloud.is_dense) == (16, 12, False)
+    values = world.diagnosed(lambda seen: seen.values["processed"] == "2").values
+    assert values["depth: used"] == "1"
 
 
 @pytest.mark.parametrize("reliable", [False, True], ids=["best effort", "reliable"])

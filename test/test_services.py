@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from zgs_ros.clouds import POINT, Surface
+from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming.images import BadImage
 from zgs_ros.streaming.services import ServiceError, Services, query_result
 from zgs_ros.streaming.stream import Result
+from zgs_ros.transforms import Transform
 
 SCENE = {"mug": (1.0, 0.0), "chair": (0.0, 1.0), "stool": (0.6, 0.8)}
 
@@ -159,6 +162,76 @@ def test_query_before_the_first_result_says_what_to_do(services: Services) -> No
 def test_query_needs_a_text(with_result: Services, text: str) -> None:
     with pytest.raises(ServiceError, match="text is empty"):
         with_result.query(text)
+
+
+def with_depth(track_id: int = 0, depth: float = 2.0, camera: str = "front") -> Result:
+    """A result whose first segment, in the middle of 12 x 16 pixels, is tracked."""
+    labels = np.full((12, 16), 2, np.uint16)
+    labels[2:10, 3:13] = 1
+    nothing = np.empty(0, np.float32)
+    segments = tuple(
+        Segment(number, (Label(name, 0.5),), Roi(0, 0, 1, 1), 1, (0.0, 0.0), nothing, track)
+        for number, name, track in ((1, "mug", track_id), (2, "table", 0))
+    )
+    camera_model = CameraModel(np.array([[20.0, 0, 7.5], [0, 20, 5.5], [0, 0, 1]]), (12, 16))
+    looking = Transform(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.array([5.0, 0, 1]))
+    values = np.full((12, 16), depth, np.float32)
+    surface = Surface(values, camera_model, "map", looking, upright=True)
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    header = SimpleNamespace(stamp=HEADER.stamp, frame_id="camera")
+    seen = Segmentation(labels, segments, "scene")
+    return Result(camera, header, pixels, seen, 0.1, surface=surface, target_frame="map")
+
+
+def wanted(track_id: int = 0, segment_id: int = 0, camera: str = "") -> Any:
+    return SimpleNamespace(track_id=track_id, segment_id=segment_id, camera=camera)
+
+
+@pytest.mark.parametrize("request_", [wanted(7), wanted(0, 1), wanted(7, 0, "front")], ids=str)
+def test_an_object_has_its_points_and_a_box_in_the_frame_of_positions(
+    services: Services, request_: Any
+) -> None:
+    services.remember(remember_nothing("left"))
+    services.remember(with_depth(7))
+    found = SimpleNamespace(**services.respond_to_object(request_))
+    assert (found.camera, found.label, found.track_id, found.segment_id) == ("front", "mug", 7, 1)
+    cloud = found.cloud
+    assert (cloud.header.frame_id, cloud.header.stamp.sec) == ("map", 7)
+    assert (cloud.height, cloud.width, cloud.is_dense) == (1, 8 * 6, True)  # without its border
+    points = np.frombuffer(cloud.data, POINT)
+    assert set(points["instance"]) == {1}
+    assert points["x"] == pytest.approx(7.0)
+    place, size = found.pose.position, found.size
+    assert (place.x, place.y, place.z) == pytest.approx((7.0, 0.0, 1.0), abs=0.02)
+    assert (size.x, size.y, size.z) == pytest.approx((0.7, 0.0, 0.5), abs=0.05)
+
+
+def remember_nothing(camera: str) -> Result:
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    [seen] = SceneSegmenter().segment_batch([pixels])
+    return Result(camera, HEADER, pixels, replace(seen, segments=()), 0.1)
+
+
+NO_OBJECT = [
+    ([], wanted(7), "there is no result yet"),
+    ([with_depth(7)], wanted(8), "the latest result has no segment with track_id 8"),
+    ([with_depth(7)], wanted(0, 3), "the latest result has no segment with segment_id 3"),
+    ([with_depth(7)], wanted(0, 0), "one of them must be above 0"),
+    ([with_depth(7)], wanted(7, 0, "left"), "no result of a camera 'left'"),
+    ([replace(with_depth(7), surface=None)], wanted(7), "needs depth.enabled"),
+    ([with_depth(7, float("nan"))], wanted(7), "has no pixel with depth"),
+    ([with_depth(7), with_depth(8)], wanted(7), "the latest result has no segment with track_id 7"),
+]
+
+
+@pytest.mark.parametrize(("results", "request_", "text"), NO_OBJECT, ids=[n[2] for n in NO_OBJECT])
+def test_an_object_that_is_not_there_is_refused_with_the_reason(
+    services: Services, results: list[Result], request_: Any, text: str
+) -> None:
+    for result in results:
+        services.remember(result)
+    with pytest.raises(ServiceError, match=text):
+        services.respond_to_object(request_)
 
 
 def remember(services: Services, camera: str, *names: str) -> Any:

@@ -6,7 +6,7 @@ coordinates in the child to coordinates in the parent.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,9 +142,9 @@ class TransformBuffer:
             return
         if not kept or sample.stamp > kept[-1].stamp:
             kept.append(sample)
-        else:
-            place = bisect_left(kept, sample.stamp, key=_stamp_of)
-            if kept[place].stamp != sample.stamp:  # of two for one time the first one counts
+        else:  # behind those of its time, as in tf2
+            place = bisect_right(kept, sample.stamp, key=_stamp_of)
+            if sample != kept[place - 1] or not place:
                 kept.insert(place, sample)
         oldest = kept[-1].stamp - round(CACHE_SECONDS * 1e9)
         room = max(2, MAX_SAMPLES // len(self._moving))
@@ -207,11 +207,11 @@ class TransformBuffer:
         kept = self._moving.get(frame)
         if not kept or not kept[0].stamp <= stamp <= kept[-1].stamp:
             return None
-        place = bisect_left(kept, stamp, key=_stamp_of)
-        after = kept[place]
-        if after.stamp == stamp:
-            return after
-        before = kept[place - 1]
+        for end in (kept[-1], kept[0]):
+            if end.stamp == stamp:
+                return end
+        place = bisect_right(kept, stamp, key=_stamp_of)
+        before, after = kept[place - 1], kept[place]
         return between(before, after, stamp) if before.parent == after.parent else before
 
 

@@ -8,14 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from zgs_ros.classes.classifier import Classifier
 from zgs_ros.clouds import Surface
 from zgs_ros.config import NodeSettings
-from zgs_ros.geometry import locate
+from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming.clock import Clock
 from zgs_ros.streaming.depth import (
@@ -66,6 +65,7 @@ class Enrichment:
         self._image_topics = image_topics
         self._trackers: dict[str, Tracker] = {}
         self._calibrations: dict[str, tuple[Any, Calibration]] = {}
+        self._scaled: dict[str, tuple[CameraModel, CameraModel]] = {}
         self._log = ThrottledLog(logger)
         self._lock = threading.Lock()
         self._depths: Counter[str] = Counter()
@@ -75,13 +75,13 @@ class Enrichment:
         """The result with all that is known beyond its picture."""
         classifier = self._classifier
         if classifier:
-            result = _timed(result, "classes", partial(_changed, classifier.name_segments))
+            result = _timed(result, "classes", _segmented(classifier.name_segments))
         if self.settings.tracking.enabled:
             result = _timed(result, "tracking", self._track)
         else:
             self._trackers.clear()
         if classifier:
-            result = _timed(result, "classes", partial(_changed, classifier.classify))
+            result = _timed(result, "classes", _segmented(classifier.classify))
         if result.depth is None:
             return result
         result = replace(result, target_frame=self.settings.target_frame)
@@ -132,9 +132,9 @@ class Enrichment:
         try:
             calibration = self._calibration(result.camera, info, result.segmentation.size)
             depth = decode_depth(message, self.settings.max_pixels)
-            height, width = depth.shape
-            camera = calibration.camera.scaled((height, width))
-            placed = locate(result.segmentation, depth, camera, transform if target else None)
+            camera = self._at_size(result.camera, calibration.camera, depth.shape)
+            moved = transform if target else None
+            placed = locate(result.segmentation, depth, camera, moved)
         except Exception as error:  # whatever it is, it must not cost the labels
             expected = isinstance(error, ValueError)
             text = str(error) if expected else f"{type(error).__name__}: {error}"
@@ -164,6 +164,14 @@ class Enrichment:
         self._log.log(logging.WARNING, "transform", f"segments have no position: {text}")
         return None
 
+    def _at_size(self, name: str, camera: CameraModel, size: tuple[int, ...]) -> CameraModel:
+        """A camera with images of the depth's size, kept as long as both are the same."""
+        known = self._scaled.get(name)
+        if known is None or known[0] is not camera or known[1].size != size:
+            height, width = size
+            known = self._scaled[name] = (camera, camera.scaled((height, width)))
+        return known[1]
+
     def _calibration(self, name: str, info: Any, size: tuple[int, int]) -> Calibration:
         """What a camera_info says, kept while nothing in it changes: the camera's rays take a while."""
         wanted = self.settings.depth.calibration
@@ -186,14 +194,16 @@ class Enrichment:
             self._problems[camera] = problem
 
 
-def _changed(change: Callable[[Segmentation], Segmentation], result: Result) -> Result:
-    return replace(result, segmentation=change(result.segmentation))
-
-
 def _timed(result: Result, stage: str, step: Callable[[Result], Result]) -> Result:
     """A result that went through a step, with the step's time among its stages."""
     began = time.perf_counter()
     done = step(result)
-    times = dict(done.segmentation.stage_times)
-    times[stage] = times.get(stage, 0.0) + time.perf_counter() - began
-    return replace(done, segmentation=replace(done.segmentation, stage_times=times))
+    segmentation = done.segmentation
+    seconds = segmentation.stage_times.get(stage, 0.0) + time.perf_counter() - began
+    times = {**segmentation.stage_times, stage: seconds}
+    return replace(done, segmentation=replace(segmentation, stage_times=times))
+
+
+def _segmented(step: Callable[[Segmentation], Segmentation]) -> Callable[[Result], Result]:
+    """A step that changes what was seen alone."""
+    return lambda result: replace(result, segmentation=step(result.segmentation))

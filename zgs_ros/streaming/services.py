@@ -162,34 +162,24 @@ class Services:
         Args:
             track_id: Which one; 0 for the one of `segment_id`.
             segment_id: Which one where it is not tracked.
-            camera: Whose result; "" for the first one that has it.
+            camera: Whose result; "" for the one that has the track, or the only one.
 
         Raises:
             ServiceError: If there is no such object, or where it is is not known.
         """
-        self._check_latest(camera)
-        wanted = f"track_id {track_id}" if track_id else f"id {segment_id}"
-        for name, result in self._latest.items():
-            if camera not in ("", name):
-                continue
-            for segment in result.segmentation.segments:
-                if (segment.track_id == track_id) if track_id else (segment.id == segment_id):
-                    break
-            else:
-                continue
-            if result.surface is None:
-                raise ServiceError(
-                    "the latest result has no places in space: it needs depth.enabled, depth and "
-                    "camera_info, and with target_frame its transform; see /diagnostics"
-                )
-            try:
-                cloud = object_cloud(result.surface, result.image, result.segmentation, segment)
-            except CloudTooLarge as error:
-                raise ServiceError(str(error)) from error
-            if not len(cloud):
-                raise ServiceError(f"the segment of {wanted} has no pixel with depth")
-            return result, segment, cloud
-        raise ServiceError(f"no segment of the latest result has {wanted}")
+        result, segment = self._find(track_id, segment_id, camera)
+        if result.surface is None:
+            raise ServiceError(
+                "the latest result has no places in space: it needs depth.enabled, depth and "
+                "camera_info, and with target_frame its transform; see /diagnostics"
+            )
+        try:
+            cloud = object_cloud(result.surface, result.image, result.segmentation, segment)
+        except CloudTooLarge as error:
+            raise ServiceError(str(error)) from error
+        if not len(cloud):
+            raise ServiceError(f"the segment {segment.label!r} has no pixel with depth")
+        return result, segment, cloud
 
     def respond_to_query(self, request: Any) -> dict[str, Any]:
         """Fields of a QuerySegments response to its request.
@@ -244,46 +234,19 @@ class Services:
         embedding = self._segmenter.embed_text(request.prompt)
         return {"feature": features.feature(self._factory, embedding)}
 
-    def _check_latest(self, camera: str) -> None:
-        """Makes sure that there is a result, of a camera where one is named."""
-        if not self._latest:
-            raise ServiceError(
-                "there is no result yet: activate the node, send images, and subscribe to its "
-                "segments or set lazy to false"
-            )
-        if camera and camera not in self._latest:
-            raise ServiceError(
-                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
-            )
-
     def respond_to_mask(self, request: Any) -> dict[str, Any]:
         """Fields of a SegmentMask response to its request.
 
         Raises:
             ServiceError: If the latest results have no such segment.
         """
-        track, number, wanted = int(request.track_id), int(request.id), request.camera
-        if bool(track) == bool(number):
-            raise ServiceError("ask by track_id or by id: one of them must be above 0")
-        if number and not wanted and len(self._latest) > 1:
-            raise ServiceError(
-                f"ids are a camera's own: say which one (there are: {', '.join(self._latest)})"
-            )
-        for camera, result in self._latest.items():
-            segmentation = result.segmentation
-            if wanted not in ("", camera):
-                continue
-            for segment in segmentation.segments:
-                if (track and segment.track_id == track) or (number and segment.id == number):
-                    mask = (segmentation.label_map == segment.id).view(np.uint8) * np.uint8(255)
-                    return {
-                        "camera": camera,
-                        "mask": messages.mono8_image(self._factory, result.header, mask),
-                        "segment": messages.segment(self._factory, segment),
-                    }
-        what = f"track_id {track}" if track else f"id {number}"
-        where = f" of the camera {quoted(wanted)}" if wanted else ""
-        raise ServiceError(f"the latest result{where} has no segment with {what}")
+        result, segment = self._find(request.track_id, request.segment_id, request.camera)
+        mask = (result.segmentation.label_map == segment.id).view(np.uint8) * np.uint8(255)
+        return {
+            "camera": result.camera,
+            "mask": messages.mono8_image(self._factory, result.header, mask),
+            "segment": messages.segment(self._factory, segment),
+        }
 
     def respond_to_classes(self, request: Any) -> dict[str, Any]:
         """Fields of a SetClasses response to its request.
@@ -329,6 +292,37 @@ class Services:
         """Fields of a SetBool response to its request."""
         self._enable(bool(request.data))
         return {"message": "images are processed" if request.data else "images are dropped"}
+
+    def _find(self, track_id: int, segment_id: int, camera: str) -> tuple[Result, Segment]:
+        """A segment of the latest results, by its track or by its id."""
+        self._check_latest(camera)
+        if bool(track_id) == bool(segment_id):
+            raise ServiceError("ask by track_id or by segment_id: one of them must be above 0")
+        if segment_id and not camera and len(self._latest) > 1:
+            raise ServiceError(
+                f"ids are a camera's own: say which one (there are: {', '.join(self._latest)})"
+            )
+        for result in self._latest.values():
+            if camera not in ("", result.camera):
+                continue
+            for segment in result.segmentation.segments:
+                if (segment.track_id == track_id) if track_id else (segment.id == segment_id):
+                    return result, segment
+        what = f"track_id {track_id}" if track_id else f"segment_id {segment_id}"
+        where = f" of the camera {quoted(camera)}" if camera else ""
+        raise ServiceError(f"the latest result{where} has no segment with {what}")
+
+    def _check_latest(self, camera: str) -> None:
+        """Makes sure that there is a result, of a camera where one is named."""
+        if not self._latest:
+            raise ServiceError(
+                "there is no result yet: activate the node, send images, and subscribe to its "
+                "segments or set lazy to false"
+            )
+        if camera and camera not in self._latest:
+            raise ServiceError(
+                f"there is no result of a camera {quoted(camera)} (there are: {', '.join(self._latest)})"
+            )
 
     @property
     def missing(self) -> int:
