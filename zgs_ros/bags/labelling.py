@@ -13,6 +13,7 @@ from zgs_ros.bags.bag import Recorded, Storage
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.topics import LabelledCamera
 from zgs_ros.bags.writing import BagWriter
+from zgs_ros.classes.classifier import load_classifier
 from zgs_ros.config import NodeSettings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import ImageSegmenter
@@ -95,7 +96,10 @@ class BagLabelling:
         types: Of the messages.
         journal: What is segmented already.
         writer: Where results go.
-        load: Makes the segmenter; called once, when the first image needs it.
+        load: Makes the segmenter; called once, when it is needed.
+
+    Raises:
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
     """
 
     def __init__(
@@ -124,16 +128,21 @@ class BagLabelling:
             for topic in (camera.topics.depth, camera.topics.camera_info):
                 self._depths.setdefault(topic, []).append(feed)
         self._images = {camera.topics.image: camera for camera in plan.cameras}
-        self._enrichment = Enrichment(settings, _Clock(writer))
+        self._classifier = load_classifier(
+            settings.classes, lambda phrases: self._models().embed_phrases(phrases), patience=None
+        )
+        self._enrichment = Enrichment(settings, _Clock(writer), self._classifier)
         cameras = {
             camera.name: {
-                row.topic: writer.create_publisher(camera.output(row.topic), row.type_name)
+                row.topic: writer.create_publisher(
+                    camera.output(row.topic), row.type_name, row.qos.transient_local
+                )
                 for row in OUTPUTS
                 if row.topic in plan.outputs
             }
             for camera in plan.cameras
         }
-        self._outputs = Outputs(types, cameras, settings)
+        self._outputs = Outputs(types, cameras, settings, self._classifier)
 
     def run(self, bag: Storage) -> Iterator[Outcome]:
         """Labels a bag; between two outcomes nothing is half done.
@@ -158,6 +167,11 @@ class BagLabelling:
     def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, and why."""
         return self._enrichment.lost()
+
+    def _models(self) -> ImageSegmenter:
+        if self._segmenter is None:
+            self._segmenter = self._load()
+        return self._segmenter
 
     def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
         for feed in self._depths.get(recorded.topic, ()):
@@ -201,16 +215,17 @@ class BagLabelling:
         key = self._journal.key(recorded.data)
         seen, state = self._journal.recall(key), State.RECALLED
         if seen is None:
-            if self._segmenter is None:
-                self._segmenter = self._load()
+            models = self._models()
             began = time.perf_counter()
             try:
-                [segmentation] = self._segmenter.segment_batch([pixels])
+                [segmentation] = models.segment_batch([pixels])
             except Exception as error:  # whatever it is, it need not happen to the other images
                 return _failed(recorded, f"segmenting failed: {type(error).__name__}: {error}")
             seconds = time.perf_counter() - began
             seen, state = self._journal.remember(key, segmentation, seconds), State.LABELLED
         result = Result(image.camera.name, header, pixels, *seen, image.ticket)
+        if self._classifier.missing:
+            self._classifier.embed_some()
         try:
             result = self._enrichment(result)
         except Exception as error:
