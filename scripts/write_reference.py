@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from zgs_ros.classes.groups import ClassGroup
 from zgs_ros.config import PROFILES, NodeSettings, Setting, list_settings, make_settings
 from zgs_ros.streaming.interface import Endpoint, camera_endpoints, node_endpoints
+from zgs_ros.streaming.outputs import mask_outputs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -35,8 +37,8 @@ of the first table are there for each camera: `front/image`, `/zgs/front/segment
 
 Camera topics are read with the reliability of their publishers (`image_reliability`), and of several images that wait the
 newest is taken. Depth and camera_info belong to the image whose stamp is nearest, within `depth.slop`, in whatever order they
-come; a camera_info that is published once (transient local) is heard too. All that is published is reliable and volatile,
-which fits every subscription that is not transient local; what a slow subscriber misses is not kept for it.
+come; a camera_info that is published once (transient local) is heard too. All that is published is reliable, which best-effort
+subscriptions, such as Nav2's, hear too. It is volatile but for `label_info`: what a slow subscriber misses is not kept for it.
 """
 
 INTERFACES = (
@@ -101,6 +103,9 @@ def topics_text() -> str:
         NodeSettings, {"depth.enabled": True, "publish_detections": True, "publish_features": True}
     )
     parts = [TOPICS, "## Per camera\n", endpoint_table(camera_endpoints("", everything))]
+    masks = mask_outputs([ClassGroup(1, "MASK_TOPIC", mask_topic="MASK_TOPIC")])
+    of_classes = [Endpoint(f"~/{m.topic}", m.type_name, "out", m.meaning) for m in masks]
+    parts += ["## Per camera and class with mask_topic\n", endpoint_table(of_classes)]
     parts += ["## Of the node\n", endpoint_table(node_endpoints(everything))]
     parts.append(
         "The rclpy node also has what every lifecycle node has (`/zgs/change_state`, ...).\n"

@@ -305,7 +305,7 @@ class RosWorld(World):
         time.sleep(0.1)  # the node looks by itself
 
     def call(self, service: str, type_name: str, **fields: Any) -> Any:
-        if "cyclonedds" not in self._ros.rmw:
+        if "cyclonedds" not in self._ros.env["RMW_IMPLEMENTATION"]:
             pytest.skip("services are asked by clients of the same middleware only")
         return super().call(service, type_name, **fields)
 

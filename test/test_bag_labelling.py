@@ -853,3 +853,34 @@ def test_the_mini_models_label_a_bag(tmp_path: Path) -> None:
     found = bags.read(out)[SEGMENTS]
     assert [time for time, _ in found] == [message.time for message in recorded]
     assert all(segment.label for _, message in found for segment in message.segments)
+
+
+def test_class_images_have_the_ids_of_the_robots_file(
+    label: Label, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_HOME", str(tmp_path / "home"))
+    file = tmp_path / "home" / "zgs_ros" / "classes.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("classes: [{id: 5, name: floor, phrases: [ground]}]\nseen:\n  box: 9\n")
+    bag = bags.record(tmp_path / "bag", bags.images(2))
+    outputs = ("segments", "label_mask", "label_info")
+    assert label(bag, tmp_path / "out", outputs=outputs) == 0
+    found = bags.read(tmp_path / "out")
+    [(at, info)] = found["/zgs/label_info"]
+    assert at <= found["/zgs/label_mask"][0][0]
+    names = {entry.class_id: entry.class_name for entry in info.class_map}
+    assert names == {5: "floor", 9: "box", 255: "other"}
+    for (_, result), (_, mask) in zip(
+        found["/zgs/segments"], found["/zgs/label_mask"], strict=True
+    ):
+        ids = {segment.label: segment.class_id for segment in result.segments}
+        assert ids == {"ground": 5, "box": 9}
+        assert set(bytes(mask.data)) == {5, 9}
+        assert mask.header == result.header
+    with Reader(tmp_path / "out") as reader:
+        [latched] = [c for c in reader.connections if c.topic == "/zgs/label_info"]
+        assert latched.ext.offered_qos_profiles[0].durability.name == "TRANSIENT_LOCAL"
+    file.write_text("seen: [")
+    with pytest.raises(ValueError, match="is not valid YAML"):
+        label(bag, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

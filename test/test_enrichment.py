@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from zgs_ros.classes.classifier import Classifier
+from zgs_ros.classes.groups import ClassGroup
+from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming.enrichment import Enrichment
@@ -93,3 +96,38 @@ def test_everything_else_of_a_result_goes_through() -> None:
     given = result()
     made = enrichment()(given)
     assert replace(made, segmentation=given.segmentation).__dict__ == given.__dict__
+
+
+def test_phrases_of_groups_are_smoothed_over_a_track_like_labels() -> None:
+    registry = ClassRegistry()
+    vectors = {"forklift": (0.8, 0.6)}
+    classifier = Classifier(
+        registry,
+        lambda texts: np.array([vectors.get(text, (-1, 0)) for text in texts], np.float32),
+        [ClassGroup(9, "vehicle", ("forklift",))],
+    )
+    classifier.embed_some()
+    made = Enrichment(
+        make_settings(NodeSettings, {"tracking.smoothing": 30.0}), StepClock(), classifier
+    )
+    seen = made(result(seconds=1.0)).segmentation
+    assert [(s.label, s.class_id) for s in seen.segments] == [("forklift", 9)]
+    vectors.clear()
+    classifier._rows = np.array([[-1.0, 0.0]], np.float32).repeat(2, 0)  # it fits no more
+    later = [made(result(seconds=1.0 + 0.1 * n)).segmentation.segments[0] for n in (1, 2, 3)]
+    assert [segment.class_id for segment in later] == [9, 9, 9]
+    assert list(seen.stage_times) == ["dino", "classes", "tracking"]
+
+
+def test_class_ids_are_those_of_smoothed_labels() -> None:
+    classifier = Classifier(ClassRegistry(), lambda texts: np.zeros((0, 2), np.float32))
+    made = Enrichment(
+        make_settings(NodeSettings, {"tracking.smoothing": 30.0}), StepClock(), classifier
+    )
+    labels = ["mug", "mug", "mug", "cup", "mug"]
+    ids = [
+        made(result(seconds=1.0 + 0.1 * n, label=label)).segmentation.segments[0].class_id
+        for n, label in enumerate(labels)
+    ]
+    assert ids == [1] * 5
+    assert classifier.registry.names == {1: "mug", 255: "other"}

@@ -25,7 +25,14 @@ from zgs_ros.cli import app
 from zgs_ros.cli import label_files as label_command
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.files.images import BadImageFile, NoImages, decode_image, find_images
-from zgs_ros.files.labeling import LabelOptions, Outcome, State, label_files, settings_key
+from zgs_ros.files.labeling import (
+    LabelOptions,
+    Outcome,
+    State,
+    classes_key,
+    label_files,
+    settings_key,
+)
 from zgs_ros.files.ownership import InUse, sole_writer
 from zgs_ros.files.results import is_result
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
@@ -42,6 +49,9 @@ class LeftAndRight:
 
     def segment_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
         return [self.segment(image) for image in images]
+
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        return np.tile(np.array([0.8, -0.6], np.float32), (len(phrases), 1))
 
     def segment(self, image: NDArray[np.uint8]) -> Segmentation:
         self.seen += 1
@@ -707,6 +717,29 @@ def test_wrong_usage_ends_with_2(tmp_path: Path, arguments: list[str], message: 
     assert not (tmp_path / "out").exists()
 
 
+def class_ids(description: Path) -> dict[str, int]:
+    segments = json.loads(description.read_text())["segments"]
+    return {segment["label"]: segment["class_id"] for segment in segments}
+
+
+def test_descriptions_have_the_class_ids_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "a.png")
+    file = tmp_path / "classes.yaml"
+    monkeypatch.setattr(label_command, "load_segmenter", lambda settings: LeftAndRight())
+    command = ("-o", tmp_path / "out", "--set", f"classes.file={file}")
+    zgs_label(tmp_path / "a.png", *command)
+    [written] = (tmp_path / "out").glob("*.json")
+    assert class_ids(written) == {"bright": 1, "dark": 2}
+    file.write_text(f"classes: [{{id: 7, name: night, phrases: [dark]}}]\n{file.read_text()}")
+    assert "1 labelled" in zgs_label(tmp_path / "a.png", *command)[1], "its classes are others now"
+    assert class_ids(written) == {"bright": 1, "dark": 7}
+    file.write_text("seen: [")
+    code, output = zgs_label(tmp_path / "a.png", *command)
+    assert (code, "is not valid YAML" in output.replace("\n", " ")) == (2, True)
+
+
 def test_the_nodes_parameter_file_serves_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -724,7 +757,8 @@ def test_the_nodes_parameter_file_serves_the_command(
     assert code == 0
     [settings] = used
     assert (settings.profile, settings.max_rate, settings.clip.model) == ("fast", 2.0, "ViT-B-16")
-    key = settings_key(make_settings(NodeSettings, {"profile": "fast"}))
+    made = make_settings(NodeSettings, {"profile": "fast"})
+    key = settings_key(made) + classes_key(made.classes)
     for opacity, state in ((1.0, State.UP_TO_DATE), (0.35, State.LABELLED)):
         assert states(run([tmp_path / "a.png"], tmp_path / "out", key=key, opacity=opacity)) == [
             state

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from zgs_ros.classes.classifier import Classifier
+from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.clouds import POINT, Surface
 from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
@@ -46,6 +48,9 @@ class SceneSegmenter:
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         return np.array(SCENE[text], np.float32)
+
+    def embed_phrases(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([SCENE.get(text, (-0.6, -0.8)) for text in phrases], np.float32)
 
     def _segment(self, height: int) -> Segmentation:
         label_map = np.tile(np.arange(1, len(SCENE) + 1, dtype=np.uint16), (height, 1))
@@ -283,3 +288,106 @@ def test_a_query_message_gets_a_message_as_answer(with_result: Services) -> None
     assert (answer.type_name, answer.success) == ("zgs_ros/msg/QueryResult", True)
     assert (answer.query is query, answer.header is HEADER) == (True, True)
     assert [segment.label for segment in answer.segments] == ["mug", "stool"]
+
+
+def test_segment_image_finds_the_classes_too() -> None:
+    classifier = Classifier(ClassRegistry(), SceneSegmenter().embed_phrases)
+    services = Services(SceneSegmenter(), Namespaces(), classifier=classifier)
+    result = services.segment_image(image())
+    assert [segment.class_id for segment in result.segments] == [2, 1, 3], "chair, mug, stool"
+
+
+def classes(*groups: tuple[int, str, list[str]], is_open: bool = True) -> Any:
+    made = [SimpleNamespace(id=i, name=name, phrases=phrases) for i, name, phrases in groups]
+    return SimpleNamespace(open=is_open, groups=made)
+
+
+def test_new_classes_are_used_at_once_and_told() -> None:
+    told: list[str] = []
+    classifier = Classifier(ClassRegistry(), SceneSegmenter().embed_phrases)
+    services = Services(
+        SceneSegmenter(), Namespaces(), classifier=classifier, changed=lambda: told.append("now")
+    )
+    many = ["chair", *(f"phrase {number}" for number in range(8000))]
+    fields = services.respond_to_classes(classes((0, "seat", many), is_open=False))
+    assert [(group.id, group.name) for group in fields["groups"]] == [(1, "seat")]
+    assert told == ["now"]
+    result = services.segment_image(image())
+    assert [segment.class_id for segment in result.segments] == [0, 1, 1]
+    while services.missing:
+        services.embed_some()
+    assert services.respond_to_classes(classes())["groups"] == []
+
+
+BAD_CLASSES = {
+    "the phrase 'x' is of two classes": classes((0, "a", ["x"]), (0, "b", ["X"])),
+    "the id '3' is of two classes": classes((3, "a", []), (3, "b", [])),
+    "id 256 of the class 'a' must be in 1 .. 254": classes((256, "a", [])),
+    "a class's name is empty": classes((0, " ", ["x"])),
+    "has 10000 characters, at most 200": classes((0, "x" * 10_000, [])),
+    "there are 10001 phrases, at most 10000": classes((0, "a", ["x"] * 10_001)),
+    "there are 1001 classes, at most 1000": classes(*[(0, "a", [])] * 1001),
+}
+
+
+@pytest.mark.parametrize("problem", BAD_CLASSES)
+def test_classes_that_make_no_sense_are_refused_and_change_nothing(problem: str) -> None:
+    classifier = Classifier(ClassRegistry(), SceneSegmenter().embed_phrases)
+    services = Services(SceneSegmenter(), Namespaces(), classifier=classifier)
+    services.respond_to_classes(classes((9, "seat", ["chair"])))
+    with pytest.raises(ServiceError) as caught:
+        services.respond_to_classes(BAD_CLASSES[problem])
+    assert problem in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert [group.name for group in classifier.groups] == ["seat"]
+
+
+def wanted_mask(track_id: int = 0, number: int = 0, camera: str = "") -> Any:
+    return SimpleNamespace(track_id=track_id, id=number, camera=camera)
+
+
+def test_a_mask_is_the_segments_pixels_with_the_images_header(with_result: Services) -> None:
+    found = with_result.respond_to_mask(wanted_mask(number=2))
+    assert (found["camera"], found["segment"].label) == ("front", "chair")
+    mask = found["mask"]
+    assert (mask.encoding, mask.header is HEADER) == ("mono8", True)
+    assert list(mask.data) == [0, 255, 0] * 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "problem"),
+    [
+        (wanted_mask(), "ask by track_id or by id"),
+        (wanted_mask(3, 2), "ask by track_id or by id"),
+        (wanted_mask(number=9), "the latest result has no segment with id 9"),
+        (wanted_mask(77), "the latest result has no segment with track_id 77"),
+        (wanted_mask(number=1, camera="x" * 9000), "of the camera 'xxx"),
+    ],
+)
+def test_a_mask_of_nothing_is_refused(with_result: Services, request_: Any, problem: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        with_result.respond_to_mask(request_)
+    assert problem in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_of_several_cameras_an_id_needs_to_say_which(services: Services) -> None:
+    remember(services, "front", "mug")
+    remember(services, "left", "chair")
+    with pytest.raises(ServiceError, match=r"say which one \(there are: front, left\)"):
+        services.respond_to_mask(wanted_mask(number=1))
+    assert services.respond_to_mask(wanted_mask(number=2, camera="left"))["camera"] == "left"
+
+
+def test_what_is_watched_for_is_replaced_as_a_whole(services: Services) -> None:
+    def ask(*watches: tuple[str, float, float]) -> list[str]:
+        made = [SimpleNamespace(phrase=p, threshold=t, margin=m) for p, t, m in watches]
+        fields = services.respond_to_watches(SimpleNamespace(watches=made))
+        return [watch.phrase for watch in fields["watches"]]
+
+    assert ask(("mug", 0.5, 0.0), ("chair", 0.5, 0.1)) == ["mug", "chair"]
+    assert ask(("stool", 0.5, 0.0)) == ["stool"]
+    with pytest.raises(ServiceError, match="the margin of 'mug' must be in 0"):
+        ask(("mug", 0.5, -1.0))
+    assert [watch.phrase for watch in services.watcher.watches] == ["stool"]
+    assert ask() == []

@@ -13,6 +13,7 @@ from zgs_ros.bags.bag import Recorded, Storage
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.topics import LabelledCamera
 from zgs_ros.bags.writing import BagWriter
+from zgs_ros.classes.classifier import load_classifier
 from zgs_ros.config import NodeSettings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.rotation import rotations, segment_upright
@@ -99,9 +100,10 @@ class BagLabelling:
         types: Of the messages.
         journal: What is segmented already.
         writer: Where results go.
-        load: Makes the segmenter; called once, when the first image needs it.
+        load: Makes the segmenter; called once, when it is needed.
 
     Raises:
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
         ValueError: If the settings have too few or many rotations for the plan's cameras.
     """
 
@@ -133,20 +135,25 @@ class BagLabelling:
         self._rotations = rotations(settings.rotation, [camera.name for camera in plan.cameras])
         self._images = {camera.topics.image: camera for camera in plan.cameras}
         topics = {camera.name: camera.topics.image for camera in plan.cameras}
-        self._enrichment = Enrichment(settings, _Clock(writer), topics)
+        self._classifier = load_classifier(
+            settings.classes, lambda phrases: self._models().embed_phrases(phrases), patience=None
+        )
+        self._enrichment = Enrichment(settings, _Clock(writer), topics, self._classifier)
         self._wait_ns = 0
         if settings.depth.enabled and settings.target_frame:
             self._enrichment.frames = Frames(TransformBuffer(), waits=False)
             self._wait_ns = round(settings.transform_timeout * 1e9)
         cameras = {
             camera.name: {
-                row.topic: writer.create_publisher(camera.output(row.topic), row.type_name)
+                row.topic: writer.create_publisher(
+                    camera.output(row.topic), row.type_name, row.qos.transient_local
+                )
                 for row in OUTPUTS
                 if row.topic in plan.outputs
             }
             for camera in plan.cameras
         }
-        self._outputs = Outputs(types, cameras, settings)
+        self._outputs = Outputs(types, cameras, settings, self._classifier)
 
     def run(self, bag: Storage) -> Iterator[Outcome]:
         """Labels a bag; between two outcomes nothing is half done.
@@ -179,6 +186,11 @@ class BagLabelling:
     def lost(self) -> list[str]:
         """How many results have no places though depth is wanted, and why."""
         return self._enrichment.lost()
+
+    def _models(self) -> ImageSegmenter:
+        if self._segmenter is None:
+            self._segmenter = self._load()
+        return self._segmenter
 
     def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
         for feed in self._depths.get(recorded.topic, ()):
@@ -248,16 +260,17 @@ class BagLabelling:
         key = self._journal.key(recorded.data, rotation)
         seen, state = self._journal.recall(key), State.RECALLED
         if seen is None:
-            if self._segmenter is None:
-                self._segmenter = self._load()
+            models = self._models()
             began = time.perf_counter()
             try:
-                [segmentation] = segment_upright(self._segmenter, [pixels], [rotation])
+                [segmentation] = segment_upright(models, [pixels], [rotation])
             except Exception as error:  # whatever it is, it need not happen to the other images
                 return _failed(recorded, f"segmenting failed: {type(error).__name__}: {error}")
             seconds = time.perf_counter() - began
             seen, state = self._journal.remember(key, segmentation, seconds), State.LABELLED
         result = Result(image.camera.name, header, pixels, *seen, image.ticket)
+        if self._classifier.missing:
+            self._classifier.embed_some()
         try:
             result = self._enrichment(result)
         except Exception as error:

@@ -41,6 +41,7 @@ _RELIABLE = Qos(
     _DEFAULT,
     False,
 )
+_LATCHED = _RELIABLE._replace(depth=1, durability=QosDurability.TRANSIENT_LOCAL)
 
 
 class BagWriter:
@@ -70,10 +71,17 @@ class BagWriter:
         """Names of the topics that were added so far."""
         return self._connections.keys()
 
-    def create_publisher(self, topic: str, type_name: str) -> BagPublisher:
-        """A publisher whose messages are written with the time that `time` then is."""
+    def create_publisher(self, topic: str, type_name: str, latched: bool = False) -> BagPublisher:
+        """A publisher whose messages are written with the time that `time` then is.
+
+        Args:
+            topic: Full name.
+            type_name: Of its messages.
+            latched: Whether who subscribes late to the bag that is played gets the last one.
+        """
         definition = self._types.definition(type_name)
-        self._add(topic, type_name, definition, self._types.type_hash(type_name), [_RELIABLE])
+        qos = [_LATCHED if latched else _RELIABLE]
+        self._add(topic, type_name, definition, self._types.type_hash(type_name), qos)
         return BagPublisher(self, topic, self._types)
 
     def add_topic(self, topic: Topic) -> bool:

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.classes.file import chosen_file
 from zgs_ros.classes.groups import ClassGroup, checked_groups, key
-from zgs_ros.classes.registry import ClassRegistry
+from zgs_ros.classes.registry import PATIENCE_SECONDS, ClassRegistry
+from zgs_ros.config import ClassesSettings
 from zgs_ros.segmentation import Label, Segment, Segmentation
 
 EmbedPhrases = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -132,6 +134,25 @@ class Classifier:
     def _stack(self) -> None:
         self._phrases = list(self._known)
         self._rows = np.stack(list(self._known.values())) if self._known else np.zeros((0, 0))
+
+
+def load_classifier(
+    settings: ClassesSettings,
+    embed: EmbedPhrases,
+    patience: float | None = PATIENCE_SECONDS,
+) -> Classifier:
+    """The classifier that the settings ask for, with the classes of their file.
+
+    Args:
+        settings: Which file, and whether labels have classes of their own.
+        embed: Embeds phrases of groups.
+        patience: See `ClassRegistry`.
+
+    Raises:
+        ClassError: If the file can't be used; the message names it, and says what to do.
+    """
+    registry = ClassRegistry(chosen_file(settings.file), patience)
+    return Classifier(registry, embed, is_open=settings.open)
 
 
 def _named(segment: Segment, phrase: str, score: float) -> Segment:

@@ -24,7 +24,7 @@ from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
 from zgs_ros.config import NodeSettings, flatten, list_settings
 from zgs_ros.files.bags import storage_of
-from zgs_ros.files.labeling import settings_key
+from zgs_ros.files.labeling import classes_key, settings_key
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
@@ -102,6 +102,7 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
     Raises:
         BagError: If there is nothing to do, or no place for the result.
         ValueError: If there are too few or many rotations for the cameras.
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
         OSError: If the result can't be written.
@@ -111,7 +112,7 @@ def run(request: BagRequest, settings: NodeSettings) -> int:
         plan = _plan(request, settings, bag)
         target = Target.at(request.out, _storage(request.bag))
         target.check(request.bag, request.overwrite)
-        key = settings_key(settings)
+        key = settings_key(settings) + classes_key(settings.classes)
         made = _fingerprint(request, settings, plan, key)
         if target.path.exists() and not request.overwrite:
             return _report_earlier(target, made, console)

@@ -18,6 +18,7 @@ from zgs_ros.files.labeling import (
     LabelOptions,
     Outcome,
     State,
+    classes_key,
     label_files,
     settings_key,
 )
@@ -57,6 +58,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
     Raises:
         ValueError: If there is a rotation for each of several cameras.
         zgs_ros.files.images.NoImages: If there is nothing to do, or no folder for the results.
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
         zgs_ros.labeling.vocabulary.VocabularyError: If the vocabulary can't be used.
         zgs_ros.models.ModelError: If the models can't be loaded.
         zgs_ros.files.results.CannotWrite: If results can't be written.
@@ -66,7 +68,7 @@ def run(request: LabelRequest, settings: NodeSettings) -> int:
     [rotation] = rotations(settings.rotation, ["image files"]).values()
     options = LabelOptions(
         out=request.out,
-        settings_key=settings_key(settings),
+        settings_key=settings_key(settings) + classes_key(settings.classes),
         embeddings=request.embeddings,
         overwrite=request.overwrite,
         opacity=settings.overlay_opacity,
@@ -126,7 +128,8 @@ def _label(
     try:
         with Progress(*columns, console=console) as progress, interrupt, ExitStack() as stack:
             task = progress.add_task("", total=len(images))
-            for outcome in stack.enter_context(closing(label_files(images, load, options))):
+            labelling = label_files(images, load, options, settings.classes)
+            for outcome in stack.enter_context(closing(labelling)):
                 outcomes.append(outcome)
                 name = plain(outcome.image.path)
                 progress.update(task, advance=1, description=name)

@@ -6,13 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from zgs_ros import __version__
-from zgs_ros.config import SegmenterSettings, flatten, list_settings
+from zgs_ros.classes.classifier import load_classifier
+from zgs_ros.classes.file import chosen_file
+from zgs_ros.classes.registry import ClassRegistry
+from zgs_ros.config import ClassesSettings, SegmenterSettings, flatten, list_settings
 from zgs_ros.drawing import draw_overlay
 from zgs_ros.files.images import BadImageFile, ImageFile, decode_image, read_image
 from zgs_ros.files.results import LeadsOutside, NoPlace, ResultsFolder
@@ -88,8 +91,21 @@ def settings_key(settings: SegmenterSettings) -> str:
     return _digest(json.dumps(parts).encode())
 
 
+def classes_key(settings: ClassesSettings) -> str:
+    """A text that differs when segments would be of other classes, but for the numbers of labels.
+
+    Raises:
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
+    """
+    registry = ClassRegistry(chosen_file(settings.file), patience=None)
+    return _digest(json.dumps([settings.open, [asdict(g) for g in registry.groups]]).encode())
+
+
 def label_files(
-    images: Iterable[ImageFile], load: Callable[[], ImageSegmenter], options: LabelOptions
+    images: Iterable[ImageFile],
+    load: Callable[[], ImageSegmenter],
+    options: LabelOptions,
+    classes: ClassesSettings | None = None,
 ) -> Generator[Outcome, None, None]:
     """Labels images one after the other; a bad one costs only itself.
 
@@ -103,15 +119,17 @@ def label_files(
         load: Makes the segmenter. Called once, when the first image needs it; what it raises is
             passed on.
         options: Where to and how.
+        classes: Which class each segment is of; None for none.
 
     Raises:
         zgs_ros.files.results.CannotWrite: If results can't be written, which would be no different
             for the next image.
         zgs_ros.files.ownership.InUse: If another run writes to the folder.
+        zgs_ros.classes.groups.ClassError: If the file of classes can't be used.
     """
     folder = ResultsFolder(options.out)
     with folder.held():
-        run = _Run(load, options, folder)
+        run = _Run(load, options, folder, classes)
         for image in images:
             yield run.label(image)
 
@@ -120,8 +138,15 @@ class _Run:
     """What lives as long as a run: the results' names and, once it is needed, the segmenter."""
 
     def __init__(
-        self, load: Callable[[], ImageSegmenter], options: LabelOptions, folder: ResultsFolder
+        self,
+        load: Callable[[], ImageSegmenter],
+        options: LabelOptions,
+        folder: ResultsFolder,
+        classes: ClassesSettings | None,
     ) -> None:
+        self._classifier = classes and load_classifier(
+            classes, lambda phrases: self._models().embed_phrases(phrases), patience=None
+        )
         self._load = load
         self._options = options
         self._folder = folder
@@ -143,10 +168,14 @@ class _Run:
             return Outcome(image, State.FAILED, output, problem)
         except BadImageFile as error:
             return Outcome(image, State.FAILED, output, str(error))
-        if self._segmenter is None:
-            self._segmenter = self._load()
+        models = self._models()
+        if self._classifier and self._classifier.missing:
+            self._classifier.embed_some()
         try:
-            [segmentation] = segment_upright(self._segmenter, [pixels], [self._options.rotation])
+            [segmentation] = segment_upright(models, [pixels], [self._options.rotation])
+            if self._classifier:
+                named = self._classifier.name_segments(segmentation)
+                segmentation = self._classifier.classify(named)
             overlay = draw_overlay(pixels, segmentation, self._options.opacity)
         except Exception as error:  # whatever it is, it need not happen to the other images
             problem = f"segmenting failed: {type(error).__name__}: {error}"
@@ -162,6 +191,11 @@ class _Run:
         except NoPlace as error:
             return Outcome(image, State.FAILED, output, str(error))
         return Outcome(image, State.LABELLED, output)
+
+    def _models(self) -> ImageSegmenter:
+        if self._segmenter is None:
+            self._segmenter = self._load()
+        return self._segmenter
 
 
 def _fingerprint(data: bytes, options: LabelOptions) -> str:

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros import __version__, progress
-from zgs_ros.classes.classifier import Classifier
-from zgs_ros.classes.file import chosen_file
-from zgs_ros.classes.registry import ClassRegistry
+from zgs_ros.classes.classifier import Classifier, load_classifier
 from zgs_ros.config import NodeSettings
 from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
@@ -348,11 +346,8 @@ class SegmentationNode:
             decode = partial(self._choose_decode(), max_pixels=settings.max_pixels)
             segmenter = self._load(settings)
             undo.callback(segmenter.close)
-            registry = ClassRegistry(chosen_file(settings.classes.file))
-            check_mask_topics(registry.groups, settings.cameras)
-            classifier = Classifier(
-                registry, segmenter.embed_phrases, is_open=settings.classes.open
-            )
+            classifier = load_classifier(settings.classes, segmenter.embed_phrases)
+            check_mask_topics(classifier.groups, settings.cameras)
             outputs = open_outputs(port, settings, classifier, self._camera_info)
             undo.callback(outputs.close)
             for service in SERVICES:
