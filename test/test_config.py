@@ -205,7 +205,7 @@ def test_settings_are_listed_with_all_that_a_front_end_shows() -> None:
     )
     assert rate.live
     assert not settings["clip.sigma"].live
-    assert settings["clip.mode"].choices == ("global_subtraction", "mask", "crop")
+    assert settings["clip.mode"].choices == ("global_subtraction", "mask", "dense", "crop")
     assert settings["clip.model"].default == "zgs-mini-clip"
     assert settings["labeling.templates"].kind is tuple
 

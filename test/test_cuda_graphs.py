@@ -182,7 +182,7 @@ def test_a_dense_crf_looks_at_values_and_is_not_captured(functions: list[Graphed
     assert replaying._fit_borders.captured == 0
 
 
-@pytest.mark.parametrize("mode", ["mask", "crop"])
+@pytest.mark.parametrize("mode", ["mask", "dense", "crop"])
 def test_the_other_ways_to_embed_are_replayed_too(functions: list[Graphed], mode: str) -> None:
     image = SyntheticCamera(seed=3, height=60, width=80).frame(0).rgb
     masks = np.random.default_rng(0).random((5, 60, 80)) > 0.5
@@ -195,7 +195,7 @@ def test_the_other_ways_to_embed_are_replayed_too(functions: list[Graphed], mode
             replaying.embed_segments([image], [masks])[0], expected, atol=1e-5
         )
     assert [function.captured for function in functions[-2:]] == (
-        [1, 1] if mode == "mask" else [0, 0]
+        [0, 0] if mode == "crop" else [1, 1]
     )
 
 

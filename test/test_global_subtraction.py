@@ -216,7 +216,7 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "crop"])
+@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "dense", "crop"])
 def test_chunks_and_batches_change_no_embedding(embedder: ClipEmbedder, mode: Mode) -> None:
     embedder = embedder.variant(mode, blocks=2, sigma=5.0)
     images = [random_image(40, 60), random_image(50, 30, seed=1)]
@@ -283,7 +283,7 @@ def test_other_image_towers_are_refused_with_models_that_work(name: str, fragmen
         model = open_clip.create_model(name, load_weights=False, device="meta")
     with pytest.raises(ValueError, match=fragment) as caught:
         ClipEmbedder(model, lambda texts: torch.zeros(len(texts), 1, dtype=torch.long), name)
-    assert "ViT-B-32" in str(caught.value)
+    assert "ViT-B-16" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "MobileCLIP-B", MINI])
@@ -306,6 +306,6 @@ def test_more_masked_blocks_than_blocks_are_refused() -> None:
 
 def test_an_unknown_mode_is_refused_with_those_that_there_are(embedder: ClipEmbedder) -> None:
     with pytest.raises(
-        ValueError, match=r"clip\.mode: 'msak' is not one of global_subtraction, mask, crop"
+        ValueError, match=r"clip\.mode: 'msak' is not one of global_subtraction, mask, dense, crop"
     ):
         embedder.variant("msak", blocks=2, sigma=5.0)

@@ -240,7 +240,7 @@ def test_the_greedy_pass_leaves_no_similar_segments() -> None:
     assert similar.max() < 0.3
 
 
-@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "crop"])
+@pytest.mark.parametrize("mode", ["global_subtraction", "mask", "dense", "crop"])
 def test_masks_that_miss_the_image_have_an_embedding_and_a_name(mode: str) -> None:
     options = {"profile": "mini", "device": "cpu", "clip.mode": mode}
     segmenter = load_segmenter(make_settings(SegmenterSettings, options))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -52,8 +54,27 @@ logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+V = TypeVar("V", bound=np.generic)
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Segments that tile an image.
+
+    Attributes:
+        labels: (height, width), to which segment each pixel belongs, as its place in `numbers`.
+        numbers: Heap numbers of the segments; each has pixels.
+    """
+
+    labels: NDArray[np.integer]
+    numbers: tuple[int, ...]
+
+    @property
+    def masks(self) -> dict[int, Mask]:
+        """Boolean (height, width) masks by heap number."""
+        return {number: self.labels == index for index, number in enumerate(self.numbers)}
 
 
 class Segmenter:
@@ -150,13 +171,18 @@ class Segmenter:
             partitions = [
                 self._refine(*parts) for parts in zip(frames, pixels, features, trees, strict=True)
             ]
+            found = [partition.masks for partition in partitions]
         self._side_stream.join()
         with clock.stage("embedding"):
-            embeddings = self._clip.embed(encoded, [list(masks.values()) for masks in partitions])
+            embeddings = self._clip.embed(
+                encoded,
+                [list(masks.values()) for masks in found],
+                [partition.labels for partition in partitions],
+            )
         with clock.stage("labeling"):
             regions = [
                 dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
-                for masks, rows in zip(partitions, embeddings, strict=True)
+                for masks, rows in zip(found, embeddings, strict=True)
             ]
         with clock.stage("merging"):
             if self._settings.merging.enabled:
@@ -178,11 +204,8 @@ class Segmenter:
         frame = upload(image, self._device)
         pixels, features = self._extract_features([frame])
         groups = group_positions(features[0], self._settings.clustering.groups)
-        masks = self._refine(frame, pixels[0], features[0], self._split(image, groups))
-        ids = np.zeros(image.shape[:2], np.uint16)
-        for number, mask in enumerate(masks.values(), start=1):
-            ids[_enlarge(mask, image.shape[:2])] = number
-        return ids
+        partition = self._refine(frame, pixels[0], features[0], self._split(image, groups))
+        return _enlarge(partition.labels, image.shape[:2]).astype(np.uint16) + np.uint16(1)
 
     def describe_masks(self, image: Image, masks: NDArray[np.bool_]) -> list[Description]:
         """Embeds and names given masks, without segmenting or merging.
@@ -235,8 +258,8 @@ class Segmenter:
 
     def _refine(
         self, frame: torch.Tensor, pixels: torch.Tensor, features: torch.Tensor, tree: SegmentTree
-    ) -> dict[int, Mask]:
-        """Masks of the leaves that have pixels, or of their parts, by heap number; they tile the image.
+    ) -> Partition:
+        """The leaves that have pixels, or their parts; they tile the image.
 
         In the authors' code they stay at the size in which DINO sees the image.
         """
@@ -255,8 +278,10 @@ class Segmenter:
             )
         else:
             labels = drop_small(labels, settings.min_area)
-        masks = {number: labels == index for index, number in enumerate(numbers)}
-        return {number: mask for number, mask in masks.items() if mask.any()}
+        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(numbers)))
+        if len(present) < len(numbers):
+            labels = np.searchsorted(present, labels)
+        return Partition(labels, tuple(numbers[index] for index in present))
 
     def _describe(self, embeddings: NDArray[np.float32]) -> list[Description]:
         labels = self._labeler.label(embeddings)
@@ -336,8 +361,8 @@ def _is_flat(image: Image) -> bool:
     return all((np.ptp(part, axis=(0, 1)) <= FLAT).all() for part in (image[::16, ::16], image))
 
 
-def _enlarge(mask: Mask, size: tuple[int, int]) -> Mask:
-    """A mask in another size, by the nearest of its pixels; itself if it has that size."""
+def _enlarge(mask: NDArray[V], size: tuple[int, int]) -> NDArray[V]:
+    """A mask or map in another size, by the nearest of its pixels; itself if it has that size."""
     if mask.shape == size:
         return mask
     rows, columns = (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.bench.given import tile_masks
+from zgs_ros.bench.given import tile, tile_masks
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError
@@ -78,7 +78,8 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
     tilings = {n: np.stack(list(tile_masks(height, width, n).values())) for n in counts}
     encoded = bench.clip.encode([upload(image, bench.device)])
     steps: dict[int, Callable[[], object]] = {
-        n: partial(bench.clip.embed, encoded, [masks]) for n, masks in tilings.items()
+        n: partial(bench.clip.embed, encoded, [masks], [tile(height, width, n)])
+        for n, masks in tilings.items()
     }
     return [_curve(bench, "embedding", "segments", steps, repeats, clock)]
 

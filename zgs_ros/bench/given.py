@@ -21,7 +21,7 @@ from zgs_ros.labeling.retrieval import RetrievalLabeler
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.tree import Node, SegmentTree
 from zgs_ros.segmentation import Label
-from zgs_ros.segmenter import Segmenter
+from zgs_ros.segmenter import Partition, Segmenter
 
 SEGMENTS_PER_MERGE = 4
 
@@ -53,11 +53,11 @@ def tile_masks(height: int, width: int, cells: int) -> dict[int, NDArray[np.bool
 
 @dataclass(frozen=True, eq=False)
 class _Tiling:
-    """A tiling as the stages see it: features that differ from cell to cell, tree and masks."""
+    """A tiling as the stages see it: features that differ from cell to cell, tree and pixels."""
 
     features: Tensor
     tree: SegmentTree
-    masks: dict[int, NDArray[np.bool_]]
+    partition: Partition
 
 
 class GivenSegmenter(Segmenter):
@@ -84,9 +84,7 @@ class GivenSegmenter(Segmenter):
         self._leaves = min(segments, settings.clustering.splits + 1)
         self._tilings: dict[tuple[int, ...], _Tiling] = {}
 
-    def refine_given(
-        self, frame: Tensor, pixels: Tensor, features: Tensor
-    ) -> dict[int, NDArray[np.bool_]]:
+    def refine_given(self, frame: Tensor, pixels: Tensor, features: Tensor) -> Partition:
         """The stage refinement alone.
 
         Args:
@@ -98,10 +96,10 @@ class GivenSegmenter(Segmenter):
 
     def _refine(
         self, frame: Tensor, pixels: Tensor, features: Tensor, tree: SegmentTree
-    ) -> dict[int, NDArray[np.bool_]]:
+    ) -> Partition:
         tiling = self._tiling(frame, features)
         super()._refine(frame, pixels, tiling.features, tiling.tree)
-        return dict(tiling.masks)
+        return tiling.partition
 
     def _tiling(self, frame: Tensor, features: Tensor) -> _Tiling:
         key = (*frame.shape, *features.shape)
@@ -123,7 +121,10 @@ class GivenSegmenter(Segmenter):
         return _Tiling(
             torch.from_numpy(centroids[owner]).to(features),
             SegmentTree(nodes),
-            tile_masks(height, image_width, self._segments),
+            Partition(
+                tile(height, image_width, self._segments),
+                tuple(range(self._segments - 1, 2 * self._segments - 1)),
+            ),
         )
 
 

@@ -169,7 +169,7 @@ def linear_layers(bench: Bench, images: Sequence[Image]) -> list[Product]:
     rows, columns = ((side - bench.dino.patch) // bench.dino.stride + 1 for side in sides)
     tower = bench.tower
     tokens = 1 + tower.grid[0] * tower.grid[1]
-    width = int(tower.blocks[0].attn.embed_dim)
+    width = tower.width
     segments = min(bench.settings.clip.segment_batch, bench.segments or 1)
     return [
         _widening(len(images) * (1 + rows * columns), int(bench.dino.model.embed_dim)),

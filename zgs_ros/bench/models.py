@@ -14,6 +14,7 @@ import torch
 from zgs_ros.bench.given import GivenLabels, GivenSegmenter, random_units
 from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, SettingsError
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.labeling.labeler import load_labeler
 from zgs_ros.labeling.retrieval import RetrievalLabeler
@@ -57,7 +58,7 @@ class Bench:
     segments: int
 
     @property
-    def tower(self) -> ImageTower:
+    def tower(self) -> ImageTower | DenseTower:
         """The image tower of the embedder."""
         return self.clip._tower
 

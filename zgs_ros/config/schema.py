@@ -105,7 +105,8 @@ class ClipSettings(_Section):
     """The embedding of a segment."""
 
     model: str = Field(
-        "ViT-L-14-336", description="open_clip name of a CLIP with a ViT image tower."
+        "ViT-L-14-336",
+        description="open_clip name of a CLIP; masked attention needs a ViT with class token, dense most.",
     )
     pretrained: str = Field(
         "",
@@ -116,10 +117,10 @@ class ClipSettings(_Section):
     weights: str = Field(
         "", description="File (safetensors) to load instead of cached or hub weights."
     )
-    mode: Literal["global_subtraction", "mask", "crop"] = Field(
+    mode: Literal["global_subtraction", "mask", "dense", "crop"] = Field(
         "global_subtraction",
         description="How a segment is embedded: masked attention with or without global subtraction, "
-        "or its bounding box on black.",
+        "all segments from one pass (dense), or its bounding box on black.",
     )
     masked_blocks: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="The last blocks in which attention is masked to the segment."

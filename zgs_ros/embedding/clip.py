@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
-from zgs_ros.embedding.coverage import token_masks
+from zgs_ros.embedding.coverage import cover, cover_labels, token_masks
+from zgs_ros.embedding.dense import PatchTable, embed_sums, sum_segments, tabulate_patches
+from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.global_subtraction import Shared, embed_segments, encode_images
 from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.gpu.batches import Batches
-from zgs_ros.gpu.graphs import graphed
+from zgs_ros.gpu.graphs import Function, Tensors, graphed
 from zgs_ros.gpu.upload import upload
 from zgs_ros.resizing import resize_images
 
@@ -38,7 +40,7 @@ CPU_CACHE = 40_000_000
 """Bytes of a block's widest values that a CPU goes through at once; more of them is slower."""
 CAPTURED_SEGMENTS = (1, 2, 4, 8, 12, 16, 24, 32)
 """Numbers of segments that CUDA graphs are captured for; fewer are filled up, more to multiples of 16."""
-Mode = Literal["global_subtraction", "mask", "crop"]
+Mode = Literal["global_subtraction", "mask", "dense", "crop"]
 Masks = NDArray[np.bool_] | Sequence[NDArray[np.bool_]]
 
 
@@ -48,22 +50,24 @@ class EncodedImages:
 
     Attributes:
         images: uint8 RGB (height, width, 3) each, where the model is.
-        shared: What their segments have in common; None in mode ``"crop"``, where that is nothing.
+        shared: What their segments have in common: in the masked blocks, or in mode ``"dense"`` the table
+            that all are summed from; None in mode ``"crop"``, where that is nothing.
     """
 
     images: Sequence[Tensor]
-    shared: Shared | None
+    shared: Shared | PatchTable | None
 
 
 class ClipEmbedder:
     """Embeds segments and texts with one CLIP model.
 
     Args:
-        model: An open_clip model with a ViT image tower and class-token pooling.
+        model: An open_clip model; masked modes need a ViT image tower with class-token pooling.
         tokenizer: Texts to int64 (texts, context length).
         name: Names the embedding space, for example ``"ViT-L-14-336/openai"``.
-        mode: How a segment is embedded: ``"global_subtraction"``, ``"mask"`` (the same with w = 0), or
-            ``"crop"`` (its bounding box, black outside the segment, through the plain model).
+        mode: How a segment is embedded: ``"global_subtraction"``, ``"mask"`` (the same with w = 0),
+            ``"dense"`` (all from one pass, see `zgs_ros.embedding.dense`), or ``"crop"`` (its bounding box,
+            black outside the segment, through the plain model).
         blocks: Number of last blocks whose attention is masked.
         sigma: Strength of global subtraction.
         segment_batch: Segments of an image that go through the masked blocks together.
@@ -71,8 +75,8 @@ class ClipEmbedder:
         reference: Whether the share of a patch that a mask covers is taken as in the authors' code.
 
     Raises:
-        ValueError: If there is no such mode, the image tower is not a ViT with class-token pooling, or it
-            has fewer blocks than `blocks`.
+        ValueError: If there is no such mode, or the image tower can't do it: masked modes need a ViT with
+            class-token pooling and at least `blocks` blocks.
     """
 
     def __init__(
@@ -91,11 +95,7 @@ class ClipEmbedder:
             raise ValueError(f"clip.mode: {mode!r} is not one of {', '.join(get_args(Mode))}")
         self.name = name
         self._model: Any = model.eval().requires_grad_(False)
-        tower = self._tower = ImageTower.of(model, name)
-        if blocks > len(tower.blocks):
-            raise ValueError(
-                f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks"
-            )
+        tower = self._tower = find_tower(model, name, mode, blocks)
         self._device = tower.weight.device
         self._tokenizer = tokenizer
         self._settings = {
@@ -108,9 +108,8 @@ class ClipEmbedder:
         }
         self._reference = reference
         self._mode = mode
-        self._batches = Batches(
-            min(segment_batch, _cacheable_segments(tower)), "clip.segment_batch"
-        )
+        together = min(segment_batch, _cacheable_segments(tower))
+        self._batches = Batches(sys.maxsize if mode == "dense" else together, "clip.segment_batch")
         visual = self._model.visual
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
@@ -119,21 +118,17 @@ class ClipEmbedder:
                 getattr(visual, "image_std", open_clip.OPENAI_DATASET_STD),
             )
         )
-        subtraction = sigma if mode == "global_subtraction" else None
-        self._encode_images = graphed(
-            partial(encode_images, tower, blocks, subtraction),
-            "encoding",
-            self._device,
-            cuda_graphs,
-        )
-        self._embed_segments = graphed(
-            lambda mu, *shared: (
-                unit(embed_segments(tower, blocks, subtraction, Shared(*shared), mu)),
-            ),
-            "embedding",
-            self._device,
-            cuda_graphs,
-        )
+        encode: Function
+        embed: Function
+        if isinstance(tower, DenseTower):
+            encode = partial(tabulate_patches, tower)
+            embed = partial(_embed_dense, tower)
+        else:
+            subtraction = sigma if mode == "global_subtraction" else None
+            encode = partial(encode_images, tower, blocks, subtraction)
+            embed = partial(_embed_shared, tower, blocks, subtraction)
+        self._encode_images = graphed(encode, "encoding", self._device, cuda_graphs)
+        self._embed_segments = graphed(embed, "embedding", self._device, cuda_graphs)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -145,6 +140,11 @@ class ClipEmbedder:
     def dimensions(self) -> int:
         """Length of an embedding."""
         return self._tower.dimensions
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the image tower's patches."""
+        return self._tower.grid
 
     @property
     def logit_scale(self) -> float:
@@ -202,22 +202,31 @@ class ClipEmbedder:
         if self._mode == "crop":
             return EncodedImages(images, None)
         pixels = torch.cat([self.prepare(image) for image in images])
-        return EncodedImages(images, Shared(*self._encode_images(pixels)))
+        found = self._encode_images(pixels)
+        shared = PatchTable(*found) if self._mode == "dense" else Shared(*found)
+        return EncodedImages(images, shared)
 
     @torch.inference_mode()
-    def embed(self, encoded: EncodedImages, masks: Sequence[Masks]) -> list[NDArray[np.float32]]:
+    def embed(
+        self,
+        encoded: EncodedImages,
+        masks: Sequence[Masks],
+        labels: Sequence[NDArray[np.integer]] | None = None,
+    ) -> list[NDArray[np.float32]]:
         """Embeds segments of encoded images.
 
         Args:
             encoded: The images, from `encode`.
             masks: Per image (segments, height, width) or as many (height, width), booleans or shares in
                 [0, 1]; of some there may be none.
+            labels: Per image, where its masks tile it, (height, width) the index of each pixel's mask:
+                mode ``"dense"`` then looks at each pixel once, however many segments there are.
 
         Returns:
             Per image float32 (segments, dimensions) of unit norm.
         """
         rows = [
-            self._embed_masked(encoded.shared.image(index), mask)
+            self._embed_shared(encoded.shared.image(index), mask, labels and labels[index])
             if encoded.shared
             else self._embed_cropped(encoded.images[index], mask)
             for index, mask in zip(range(len(encoded.images)), masks, strict=True)
@@ -245,9 +254,20 @@ class ClipEmbedder:
         pixels = resize_images([image], self._tower.image_size, mode)
         return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
 
-    def _embed_masked(self, shared: Shared, masks: Masks) -> Tensor:
+    def _embed_shared(
+        self,
+        shared: Shared | PatchTable,
+        masks: Masks,
+        labels: NDArray[np.integer] | None,
+    ) -> Tensor:
         """Unit embeddings of segments of one image, (segments, dimensions)."""
-        shares = token_masks(np.asarray(masks), self._tower.grid, self._reference)
+        grid = self._tower.grid
+        if self._mode != "dense":
+            shares = token_masks(np.asarray(masks), grid, self._reference)
+        elif labels is None:
+            shares = cover(np.asarray(masks), grid).reshape(len(masks), -1)
+        else:
+            shares = cover_labels(labels, len(masks), grid).reshape(len(masks), -1)
         mu = upload(shares, self._device)
 
         def embed(part: slice) -> Tensor:
@@ -308,6 +328,32 @@ class ClipEmbedder:
         return digest.hexdigest()[:16]
 
 
+def find_tower(
+    model: torch.nn.Module, name: str, mode: Mode, blocks: int
+) -> ImageTower | DenseTower:
+    """The image tower of an open_clip model, as a mode needs it.
+
+    Raises:
+        ValueError: If it can't do that; the message says what works instead.
+    """
+    if mode in ("dense", "crop"):
+        return DenseTower.of(model, name)
+    tower = ImageTower.of(model, name)
+    if blocks > len(tower.blocks):
+        raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks")
+    return tower
+
+
+def _embed_dense(tower: DenseTower, mu: Tensor, *shared: Tensor) -> Tensors:
+    return (unit(embed_sums(tower, sum_segments(PatchTable(*shared), mu))),)
+
+
+def _embed_shared(
+    tower: ImageTower, blocks: int, sigma: float | None, mu: Tensor, *shared: Tensor
+) -> Tensors:
+    return (unit(embed_segments(tower, blocks, sigma, Shared(*shared), mu)),)
+
+
 def unit(rows: Tensor) -> Tensor:
     """Rows of any type as float32 of unit norm."""
     return functional.normalize(rows.float(), dim=-1)
@@ -328,12 +374,12 @@ def _interpolation(visual: Any) -> Literal["bilinear", "bicubic"]:
     return "bilinear" if trained_with == "bilinear" else "bicubic"
 
 
-def _cacheable_segments(tower: ImageTower) -> int:
+def _cacheable_segments(tower: ImageTower | DenseTower) -> int:
     """Segments whose MLPs stay within `CPU_CACHE`; on a GPU as many as fit its memory."""
     if tower.weight.device.type != "cpu":
         return sys.maxsize
     tokens = 1 + tower.grid[0] * tower.grid[1]
-    middle = 4 * tower.blocks[0].ln_1.normalized_shape[0]
+    middle = 4 * tower.width
     return max(1, CPU_CACHE // (tokens * middle * tower.weight.element_size()))
 
 

@@ -49,6 +49,30 @@ def cover(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
     return share * np.float32(rows * columns / (height * width))
 
 
+def cover_labels(
+    labels: NDArray[np.integer], segments: int, grid: tuple[int, int]
+) -> NDArray[np.float32]:
+    """As `cover`, for segments that tile an image, at a cost that does not grow with their number.
+
+    Args:
+        labels: (height, width), the segment of each pixel, ``0 .. segments - 1``.
+        segments: Number of segments.
+        grid: (rows, columns) of patches that the image is divided into.
+
+    Returns:
+        float32 (segments, rows, columns).
+    """
+    (bands, down, heights), (stripes, across, widths) = map(_pieces, grid, labels.shape)
+    cells = grid[0] * grid[1]
+    places = labels.astype(np.int32)[down][:, across] * np.int32(cells)
+    places += bands[:, None] * np.int32(grid[1]) + stripes
+    areas = np.bincount(
+        places.ravel(), np.multiply.outer(heights, widths).ravel(), segments * cells
+    )
+    share = (areas * (cells / labels.size)).astype(np.float32)
+    return share.reshape(segments, *grid)
+
+
 def pool(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
     """As `cover`, in the way of the authors' code: borders that cut through pixels take in all of these."""
     pixels = torch.from_numpy(np.asarray(masks, np.float32))
@@ -80,3 +104,12 @@ def _overlaps(parts: int, length: int) -> NDArray[np.float32]:
     above = np.minimum(pixels + 1, edges[1:, None])
     below = np.maximum(pixels, edges[:-1, None])
     return np.clip(above - below, 0.0, None).astype(np.float32)
+
+
+def _pieces(
+    parts: int, length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """Pixels cut where parts end: of each piece, in order, its part, its pixel and its length."""
+    overlaps = _overlaps(parts, length)
+    part, pixel = np.nonzero(overlaps)
+    return part.astype(np.int32), pixel.astype(np.int32), overlaps[part, pixel]

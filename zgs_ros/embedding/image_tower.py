@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zgs_ros.timm_block import is_plain
 
-WAY_OUT = "use an open_clip ViT such as ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336 or MobileCLIP-B"
+WAY_OUT = "use clip.mode dense, or an open_clip ViT such as ViT-B-16, ViT-L-14-336 or MobileCLIP2-B"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,7 @@ class ImageTower:
         grid: (rows, columns) of patches.
         dimensions: Length of an embedding.
         weight: One of the weights: where and in which arithmetic the tower computes.
+        width: Length of a token.
     """
 
     embed: Callable[[Tensor], Tensor]
@@ -43,6 +44,7 @@ class ImageTower:
     grid: tuple[int, int]
     dimensions: int
     weight: Tensor
+    width: int
 
     @classmethod
     def of(cls, model: nn.Module, name: str) -> ImageTower:
@@ -77,6 +79,7 @@ def _of_open_clip(visual: VisionTransformer, name: str) -> ImageTower:
         grid=visual.grid_size,
         dimensions=int(visual.output_dim),
         weight=visual.conv1.weight,
+        width=int(visual.conv1.out_channels),
     )
 
 
@@ -107,6 +110,7 @@ def _of_timm(visual: TimmModel, name: str) -> ImageTower:
         grid=trunk.patch_embed.grid_size,
         dimensions=dimensions,
         weight=weight,
+        width=int(trunk.num_features),
     )
 
 

@@ -65,13 +65,14 @@ class AblationScores(BaseModel):
 def embedding_variants(
     sigmas: Sequence[float] = SIGMAS, blocks: Sequence[int] = BLOCKS
 ) -> list[EmbeddingVariant]:
-    """Crop, mask alone, and global subtraction, for every sigma and number of masked blocks."""
+    """Crop, dense, mask alone, and global subtraction, for every sigma and number of masked blocks."""
 
     def plural(count: int) -> str:
         return f"{count} block{'s' if count > 1 else ''}"
 
     return [
         EmbeddingVariant("crop", "crop"),
+        EmbeddingVariant("dense", "dense"),
         *(EmbeddingVariant(f"mask, {plural(b)}", "mask", b) for b in blocks),
         *(
             EmbeddingVariant(

@@ -20,7 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from zgs_ros.config import ClipSettings, DinoSettings
-from zgs_ros.embedding.image_tower import WAY_OUT, ImageTower
+from zgs_ros.embedding.clip import find_tower
+from zgs_ros.embedding.image_tower import WAY_OUT
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -76,7 +77,7 @@ def find_clip(settings: ClipSettings) -> ClipKind:
     config = open_clip.get_model_config(name)
     if "hf_model_name" in config["text_cfg"]:
         raise ValueError(f"its text tower is not of open_clip itself; {WAY_OUT}")
-    shapes = _clip_shapes(name, config, settings.masked_blocks)
+    shapes = _clip_shapes(name, config, settings)
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = settings.pretrained or DEFAULT_TAG
     if settings.weights and not settings.pretrained:
@@ -159,7 +160,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"can't be read as safetensors ({str(error)[:200]})") from None
 
 
-def _clip_shapes(name: str, config: dict[str, Any], masked_blocks: int) -> Shapes:
+def _clip_shapes(name: str, config: dict[str, Any], settings: ClipSettings) -> Shapes:
     config = copy.deepcopy(config)
     if "timm_model_name" in config["vision_cfg"]:
         config["vision_cfg"]["timm_model_pretrained"] = False
@@ -169,11 +170,7 @@ def _clip_shapes(name: str, config: dict[str, Any], masked_blocks: int) -> Shape
         make = open_clip.CoCa
     with torch.device("meta"):
         model = make(**config)
-        tower = ImageTower.of(model, name)
-    if masked_blocks > len(tower.blocks):
-        raise ValueError(
-            f"clip.masked_blocks: {masked_blocks}, but {name} has {len(tower.blocks)} blocks"
-        )
+        find_tower(model, name, settings.mode, settings.masked_blocks)
     return _shapes(model)
 
 

@@ -17,7 +17,6 @@ from torch import nn
 
 from zgs_ros.config import ClipSettings
 from zgs_ros.embedding.clip import ClipEmbedder
-from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.models.kinds import OWN, Activation, ClipKind
 from zgs_ros.tools.doctor.findings import Finding, Level
 from zgs_ros.tools.doctor.pictures import Picture
@@ -126,7 +125,7 @@ def check_clip(
         of_this_world: Whether it was trained on photographs, so that published numbers apply.
     """
     yield check_training(ROOM, clip.model)
-    yield check_positions(ROOM, positions_of(clip.model), ImageTower.of(clip.model, clip.name).grid)
+    yield check_positions(ROOM, positions_of(clip.model), clip.grid)
     if kind is None:
         yield check_activation(clip.model, quick_gelu=False)
         yield check_normalisation(clip.model, *NORMALISATIONS["0.5 and 0.25"])
