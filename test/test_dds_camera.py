@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -83,6 +84,10 @@ BAD_SOURCES = [
     ("nowhere", {}, "source 'nowhere' does not exist; give a folder of images"),
     ("98", {}, "webcam 98 can't be opened"),
     ("/dev/null", {}, "webcam /dev/null can't be opened; is it a camera"),
+    ("9" * 12, {}, "does not exist"),
+    ("\u00b2", {}, "does not exist"),
+    ("/dev/ptmx", {}, "webcam /dev/ptmx can't be opened; is it a camera"),
+    ("FOLDER/pipe.mp4", {}, "is no file, folder or camera; give a folder"),
     ("FOLDER/empty", {}, "no images in"),
     ("FOLDER/15.png", {}, "has no readable picture"),
     ("FOLDER/notes.txt", {}, "is not a video that OpenCV can read"),
@@ -92,12 +97,14 @@ BAD_SOURCES = [
 
 @pytest.mark.parametrize(("source", "options", "text"), BAD_SOURCES)
 def test_a_source_that_gives_nothing_says_why(
-    folder: Path, source: str, options: dict[str, Any], text: str
+    folder: Path, source: str, options: dict[str, Any], text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "empty").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
     with pytest.raises(SourceError) as caught:
         values(source.replace("FOLDER", str(folder)), **options)
     assert text in str(caught.value)
+    assert capfd.readouterr().err == "", "a library's warning"
 
 
 @pytest.mark.parametrize(("text", "size"), [(None, None), ("640x480", (640, 480)), ("1X1", (1, 1))])
@@ -105,9 +112,17 @@ def test_sizes_are_read(text: str | None, size: tuple[int, int] | None) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "640", "x480", "640x", "0x10", "-1x5", "axb"])
+@pytest.mark.parametrize(
+    "text", ["", "640", "x480", "640x", "0x10", "-1x5", "axb", "\u00b2x3", "1x" + "9" * 20]
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(SourceError, match="must be WxH in pixels"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["100000x100000", "1x65536"])
+def test_sizes_that_no_image_may_have_are_refused(text: str) -> None:
+    with pytest.raises(SourceError, match=f"size '{text}': width .* height"):
         parse_size(text)
 
 

@@ -55,6 +55,8 @@ def test_options_win_over_variables() -> None:
     ("variables", "text"),
     [
         ({"ROS_DOMAIN_ID": "home"}, "ROS_DOMAIN_ID 'home' must be a number in 0 .. 232"),
+        ({"ROS_DOMAIN_ID": "\u00b2"}, "ROS_DOMAIN_ID '\u00b2' must be a number"),
+        ({"ROS_DOMAIN_ID": "9" * 5000}, "(5000 characters)' must be a number"),
         ({"ROS_DOMAIN_ID": "233"}, "domain 233 must be in 0 .. 232"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "WORLD"}, "'WORLD' is not one of SUBNET, LOCALHOST"),
     ],

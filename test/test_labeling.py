@@ -173,11 +173,20 @@ def test_files_that_are_no_vocabulary(content: bytes, fragment: str, tmp_path: P
     assert str(path) in str(caught.value)
 
 
-def test_an_unknown_vocabulary_names_the_shipped_ones() -> None:
+def test_a_file_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "hole.txt"
+    path.touch()
+    os.truncate(path, 60 << 30)
+    with pytest.raises(VocabularyError, match="has more than 67108864 bytes"):
+        load_vocabulary(str(path))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "x" * 5000, "\0", "~nobody/words.txt", "."])
+def test_an_unknown_vocabulary_names_the_shipped_ones(name: str) -> None:
     with pytest.raises(
-        VocabularyError, match=r"'nowhere' is neither a file nor shipped \(everyday, synthetic\)"
+        VocabularyError, match=r"' is neither a file nor shipped \(everyday, synthetic\)"
     ):
-        load_vocabulary("nowhere")
+        load_vocabulary(name)
 
 
 # Retrieval

@@ -32,6 +32,11 @@ def printable_lines(text: str, longest: int = LONGEST_LINE) -> str:
     return "\n".join(printable(line, longest) for line in text.split("\n"))
 
 
+def whole_number(text: str) -> int | None:
+    """The number that at most 15 digits stand for; None for any other text."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
 def natural_key(name: str) -> list[tuple[str, int]]:
     """Sorts ``9.png`` before ``10.png``."""
     parts = re.findall(r"(\D*)(\d{0,18})", name)

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from zgs_ros.cli.options import Device, Params, Profile, Sets
 from zgs_ros.cli.tables import print_table, track
-from zgs_ros.texts import printable_lines
+from zgs_ros.texts import printable_lines, whole_number
 
 if TYPE_CHECKING:  # torch takes seconds to import: not for --help
     from zgs_ros.config import SegmenterSettings
@@ -211,10 +211,10 @@ def _open(
     if name == "synthetic":
         from zgs_ros.evaluation.datasets.synthetic import SyntheticDataset
 
-        width, _, height = size.lower().partition("x")
-        if not (width.isdigit() and height.isdigit()):
+        width, height = map(whole_number, size.lower().partition("x")[::2])
+        if not (width and height):
             raise DatasetError(f"--size {size!r}: must be WIDTHxHEIGHT, for example 640x480")
-        return SyntheticDataset(scenes, int(height), int(width), seed, new_kinds)
+        return SyntheticDataset(scenes, height, width, seed, new_kinds)
     if name == "folder":
         from zgs_ros.evaluation.datasets.masks import folder_dataset
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from zgs_ros.streaming.port import LEASE_SECONDS
-from zgs_ros.texts import quoted
+from zgs_ros.texts import quoted, whole_number
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 """Values of ROS_AUTOMATIC_DISCOVERY_RANGE."""
@@ -89,9 +89,12 @@ class Network:
         """
         text = environment.get("ROS_DOMAIN_ID", "").strip() or "0"
         if domain is None:
-            if not text.isdigit():
-                raise NetworkError(f"ROS_DOMAIN_ID {text!r} must be a number in 0 .. {MAX_DOMAIN}")
-            domain = int(text)
+            number = whole_number(text)
+            if number is None:
+                raise NetworkError(
+                    f"ROS_DOMAIN_ID {quoted(text)} must be a number in 0 .. {MAX_DOMAIN}"
+                )
+            domain = number
         localhost = environment.get("ROS_LOCALHOST_ONLY", "") == "1"
         reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip().upper() or "SUBNET"
         peers = environment.get("ROS_STATIC_PEERS", "")

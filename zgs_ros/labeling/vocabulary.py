@@ -6,8 +6,12 @@ import logging
 from importlib import resources
 from pathlib import Path
 
+from zgs_ros.texts import quoted
+
 MAX_PHRASES = 1_000_000
 MAX_PHRASE_LENGTH = 200
+MAX_BYTES = 2**26
+"""Largest file that is read."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +51,28 @@ def load_vocabulary(name: str, extra: str = "") -> tuple[str, ...]:
 def _find(name: str) -> Path:
     if name in shipped_vocabularies():
         return Path(str(resources.files("zgs_ros.labeling") / "vocabularies" / f"{name}.txt"))
-    path = Path(name).expanduser()
-    if not path.is_file():
+    try:
+        path = Path(name).expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError):  # no name that a file can have, no home
+        is_file = False
+    if not is_file:
         raise VocabularyError(
-            f"vocabulary {name!r} is neither a file nor shipped ({', '.join(shipped_vocabularies())})"
+            f"vocabulary {quoted(name)} is neither a file nor shipped "
+            f"({', '.join(shipped_vocabularies())})"
         )
     return path
 
 
 def _read(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise VocabularyError(
+                f"vocabulary {path}: has more than {MAX_BYTES} bytes, which no vocabulary needs"
+            )
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise VocabularyError(
             f"vocabulary {path}: can't be read ({error.strerror or error})"

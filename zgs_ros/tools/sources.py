@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from zgs_ros.files.images import (
     find_images,
     read_image,
 )
-from zgs_ros.texts import natural_key
+from zgs_ros.pictures import TooLarge, check_size
+from zgs_ros.texts import natural_key, whole_number
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SIZE = (640, 480)
@@ -81,10 +83,14 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+    width, height = map(whole_number, text.lower().partition("x")[::2])
+    if not (width and height):
         raise SourceError(f"size {text!r} must be WxH in pixels, for example 640x480")
-    return int(width), int(height)
+    try:
+        check_size(width, height)
+    except TooLarge as error:
+        raise SourceError(f"size {text!r}: {error}") from None
+    return width, height
 
 
 def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
@@ -106,8 +112,10 @@ def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
         raise SourceError(
             f"source {source!r} has no depth; leave --depth out, or use {SYNTHETIC!r}"
         )
-    if source.isdigit():
-        return _scaled(_webcam(int(source)), options.size)
+    _silence_opencv()
+    number = whole_number(source)
+    if number is not None and number < 2**31:
+        return _scaled(_webcam(number), options.size)
     path = Path(source)
     if path.is_char_device():
         return _scaled(_webcam(source), options.size)
@@ -120,10 +128,17 @@ def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:
         return _scaled(_repeated(lambda: _folder(files), source, options.loop), options.size)
     if path.is_file():
         return _scaled(_repeated(lambda: _video(path), source, options.loop), options.size)
+    problem = "is no file, folder or camera" if path.exists() else "does not exist"
     raise SourceError(
-        f"source {source!r} does not exist; give a folder of images, an image or video file, "
+        f"source {source!r} {problem}; give a folder of images, an image or video file, "
         f"the number or path of a webcam, or {SYNTHETIC!r}"
     )
+
+
+def _silence_opencv() -> None:
+    """Has OpenCV and FFmpeg print nothing: what is wrong with a source is in the error."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def _repeated(read: Callable[[], Iterator[Picture]], name: str, loop: bool) -> Iterator[Picture]:
@@ -166,7 +181,8 @@ def _video(path: Path) -> Iterator[Picture]:
 
 def _webcam(device: int | str) -> Iterator[Picture]:
     """Pictures of a device by its number, or by its path."""
-    capture = cv2.VideoCapture(device)
+    # A path may be of any device: others than cameras, such as a serial port, can keep OpenCV waiting.
+    capture = cv2.VideoCapture(device, cv2.CAP_V4L2 if isinstance(device, str) else cv2.CAP_ANY)
     if not capture.isOpened():
         path = f"/dev/video{device}" if isinstance(device, int) else device
         raise SourceError(

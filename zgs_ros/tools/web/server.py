@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from zgs_ros.texts import whole_number
 from zgs_ros.tools.web.board import Board
 
 POLL_SECONDS = 5.0
@@ -332,4 +333,5 @@ def content_security_policy(page: str) -> str:
 
 
 def _integer(text: str) -> int:
-    return int(text) if re.fullmatch(r"\d{1,15}", text) else -1
+    number = whole_number(text)
+    return -1 if number is None else number
