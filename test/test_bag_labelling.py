@@ -532,6 +532,7 @@ def test_these_settings_and_no_others_do_not_matter_for_a_bag() -> None:
     changes_nothing = {s.path for s in list_settings(NodeSettings) if s.operation}
     assert changes_nothing == {
         "cameras",
+        "depth.transport",
         "image_transport",
         "image_reliability",
         "max_rate",

@@ -120,7 +120,7 @@ def test_given_values_win_over_the_profile() -> None:
         ({"profile": "huge"}, ["'huge'", "paper, balanced, fast, mini"]),
         ({"max_rate": 0.0}, ["max_rate", "got 0.0", "0 < max_rate <= 1000"]),
         ({"max_rate": "often"}, ["max_rate", "'often'"]),
-        ({"clip.mode": "foo"}, ["clip.mode", "'foo'", "global_subtraction, mask, crop"]),
+        ({"clip.mode": "foo"}, ["clip.mode", "'foo'", "global_subtraction, mask, dense, crop"]),
         ({"dino.stride": 0}, ["dino.stride", "got 0", "1 <= dino.stride <= 64"]),
         ({"dino.stride": 2.5}, ["dino.stride", "2.5"]),
         ({"device": "gpu"}, ["device", "'gpu'"]),

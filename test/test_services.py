@@ -192,7 +192,9 @@ def wanted(track_id: int = 0, segment_id: int = 0, camera: str = "") -> Any:
     return SimpleNamespace(track_id=track_id, segment_id=segment_id, camera=camera)
 
 
-@pytest.mark.parametrize("request_", [wanted(7), wanted(0, 1), wanted(7, 0, "front")], ids=str)
+@pytest.mark.parametrize(
+    "request_", [wanted(7), wanted(0, 1, "front"), wanted(7, 0, "front")], ids=str
+)
 def test_an_object_has_its_points_and_a_box_in_the_frame_of_positions(
     services: Services, request_: Any
 ) -> None:
@@ -342,12 +344,8 @@ def test_classes_that_make_no_sense_are_refused_and_change_nothing(problem: str)
     assert [group.name for group in classifier.groups] == ["seat"]
 
 
-def wanted_mask(track_id: int = 0, number: int = 0, camera: str = "") -> Any:
-    return SimpleNamespace(track_id=track_id, id=number, camera=camera)
-
-
 def test_a_mask_is_the_segments_pixels_with_the_images_header(with_result: Services) -> None:
-    found = with_result.respond_to_mask(wanted_mask(number=2))
+    found = with_result.respond_to_mask(wanted(0, 2))
     assert (found["camera"], found["segment"].label) == ("front", "chair")
     mask = found["mask"]
     assert (mask.encoding, mask.header is HEADER) == ("mono8", True)
@@ -357,11 +355,11 @@ def test_a_mask_is_the_segments_pixels_with_the_images_header(with_result: Servi
 @pytest.mark.parametrize(
     ("request_", "problem"),
     [
-        (wanted_mask(), "ask by track_id or by id"),
-        (wanted_mask(3, 2), "ask by track_id or by id"),
-        (wanted_mask(number=9), "the latest result has no segment with id 9"),
-        (wanted_mask(77), "the latest result has no segment with track_id 77"),
-        (wanted_mask(number=1, camera="x" * 9000), "of the camera 'xxx"),
+        (wanted(0), "ask by track_id or by segment_id"),
+        (wanted(3, 2), "ask by track_id or by segment_id"),
+        (wanted(0, 9), "the latest result has no segment with segment_id 9"),
+        (wanted(77), "the latest result has no segment with track_id 77"),
+        (wanted(0, 1, camera="x" * 9000), "no result of a camera 'xxx"),
     ],
 )
 def test_a_mask_of_nothing_is_refused(with_result: Services, request_: Any, problem: str) -> None:
@@ -375,8 +373,8 @@ def test_of_several_cameras_an_id_needs_to_say_which(services: Services) -> None
     remember(services, "front", "mug")
     remember(services, "left", "chair")
     with pytest.raises(ServiceError, match=r"say which one \(there are: front, left\)"):
-        services.respond_to_mask(wanted_mask(number=1))
-    assert services.respond_to_mask(wanted_mask(number=2, camera="left"))["camera"] == "left"
+        services.respond_to_mask(wanted(0, 1))
+    assert services.respond_to_mask(wanted(0, 2, camera="left"))["camera"] == "left"
 
 
 def test_what_is_watched_for_is_replaced_as_a_whole(services: Services) -> None:
