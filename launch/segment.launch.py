@@ -18,7 +18,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from zgs_ros.profiles import PROFILES
+from zgs_ros.profiles import AUTO, PROFILES
 from zgs_ros.streaming.topics import input_topics
 
 NAME = "zgs"
@@ -69,7 +69,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "profile",
         default_value="",
-        choices=["", *PROFILES],
+        choices=["", *PROFILES, AUTO],
         description="Named set of defaults for the models, from most accurate to smallest; "
         f"mini is bundled and needs no network; {ASK} (balanced).",
     ),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from zgs_ros.config import (
     PROFILES,
@@ -17,6 +19,7 @@ from zgs_ros.config import (
     flatten,
     list_settings,
     load_settings,
+    machine,
     make_settings,
 )
 from zgs_ros.pictures import MAX_PIXELS
@@ -45,9 +48,39 @@ def test_what_was_tuned_on_the_mini_models_stays_with_them() -> None:
         "paper": [0.8, 0.9, 0.7],
         "balanced": [0.8, 0.9, 0.7],
         "fast": [0.8, 0.9, 0.7],
+        "edge": [0.8, 0.9, 0.7],
         "mini": [0.65, 0.9, 0.6],
     }
     assert make_settings(SegmenterSettings, {"profile": "mini"}).merging.threshold == 0.65
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "chosen"),
+    [
+        ("auto", None, "edge"),
+        ("cpu", machine.Gpu("any", 80.0), "edge"),
+        ("mps", machine.Gpu("any", 80.0), "edge"),
+        ("auto", machine.Gpu("Orin Nano", 4.0), "edge"),
+        ("cuda:1", machine.Gpu("RTX", 12.0), "balanced"),
+    ],
+)
+def test_profile_auto_follows_the_machine_and_says_so(
+    device: str,
+    gpu: machine.Gpu | None,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = SimpleNamespace(name=gpu and gpu.name, total_memory=gpu and gpu.memory * 1e9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
+    with caplog.at_level(logging.INFO):
+        settings = make_settings(NodeSettings, {"profile": "auto", "device": device})
+    assert settings.profile == chosen
+    assert f"profile auto: {chosen}, since" in caplog.text
+    given = make_settings(NodeSettings, {"profile": chosen, "device": device})
+    assert flatten(settings) == flatten(given)
 
 
 def test_profile_paper_is_the_published_method() -> None:
@@ -117,7 +150,7 @@ def test_given_values_win_over_the_profile() -> None:
         ({"max_ratee": 1.0}, ["'max_ratee'", "did you mean 'max_rate'?", "clip.sigma"]),
         ({"clip": {"sgima": 1.0}}, ["'clip.sgima'", "did you mean 'clip.sigma'?"]),
         ({"clip": 3}, ["'clip'"]),
-        ({"profile": "huge"}, ["'huge'", "paper, balanced, fast, mini"]),
+        ({"profile": "huge"}, ["'huge'", "paper, balanced, fast, edge, mini, auto"]),
         ({"max_rate": 0.0}, ["max_rate", "got 0.0", "0 < max_rate <= 1000"]),
         ({"max_rate": "often"}, ["max_rate", "'often'"]),
         ({"clip.mode": "foo"}, ["clip.mode", "'foo'", "global_subtraction, mask, dense, crop"]),

@@ -23,6 +23,14 @@ PROFILES: dict[str, dict[str, Any]] = {
         "clustering.groups": 256,
         "clip.model": "ViT-B-16",
     },
+    "edge": {
+        "dino.model": "vit_small_patch16_224.dino",
+        "dino.stride": 13,
+        "clustering.groups": 256,
+        "clip.model": "ViT-B-16",
+        "clip.pretrained": "datacomp_xl_s13b_b90k",
+        "clip.mode": "dense",
+    },
     "mini": {
         "dino.model": "zgs-mini-dino",
         "dino.short_side": 168,
@@ -46,5 +54,8 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """What each profile sets, by dotted path; everything else keeps the default of its field."""
 
-PROFILE_NAMES = ", ".join(PROFILES)
+AUTO = "auto"
+"""Stands for the profile that fits the machine, see `zgs_ros.config.machine`."""
+
+PROFILE_NAMES = ", ".join((*PROFILES, AUTO))
 """For help texts."""

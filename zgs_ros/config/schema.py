@@ -328,7 +328,11 @@ class DiagnosticsSettings(_Section):
 class SegmenterSettings(_Section):
     """All that decides what a segmentation looks like."""
 
-    profile: str = Field("balanced", description="Named set of defaults for the models and stages.")
+    profile: str = Field(
+        "balanced",
+        description="Named set of defaults for the models and stages; auto is "
+        "what fits the machine.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",

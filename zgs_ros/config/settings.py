@@ -12,8 +12,9 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from zgs_ros.config.machine import resolve_profile
 from zgs_ros.config.schema import SegmenterSettings
-from zgs_ros.profiles import PROFILES
+from zgs_ros.profiles import AUTO, PROFILE_NAMES, PROFILES
 from zgs_ros.texts import bounded
 
 RENAMED = {"clustering.positions": "clustering.groups"}
@@ -80,7 +81,7 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
         schema: `SegmenterSettings` or `NodeSettings`.
         values: Nested (``{"clip": {"sigma": 2.0}}``) or dotted (``{"clip.sigma": 2.0}``) values, or
             a mix. ``profile`` among them chooses the defaults of the rest. Former names are
-            understood, see `RENAMED`.
+            understood, see `RENAMED`. The profile ``auto`` becomes the one that fits the machine.
 
     Raises:
         SettingsError: For an unknown key or an impossible value; every one is named, with what is
@@ -90,13 +91,15 @@ def make_settings(schema: type[S], values: Mapping[str, Any]) -> S:
     infos = dict(_fields(schema))
     problems = _unknown_keys([path for path in given if path not in infos], infos)
     profile = given.get("profile", schema.model_fields["profile"].default)
-    if not isinstance(profile, str) or profile not in PROFILES:
-        problems.append(f"profile: {shown(profile)} is not one of {', '.join(PROFILES)}")
+    if not isinstance(profile, str) or profile not in (*PROFILES, AUTO):
+        problems.append(f"profile: {shown(profile)} is not one of {PROFILE_NAMES}")
     if problems:
         raise SettingsError("; ".join(problems))
     problems = [problem for path in given if (problem := _wrong_type(path, given[path], infos))]
     if problems:
         raise SettingsError("; ".join(problems))
+    if profile == AUTO:
+        profile = given["profile"] = resolve_profile(profile, str(given.get("device", AUTO)))
     # A profile sets the node's values too, which a segmenter alone does not have.
     defaults = {path: value for path, value in PROFILES[profile].items() if path in infos}
     try:
@@ -173,7 +176,7 @@ def _describe(path: str, info: FieldInfo, default: Any) -> Setting:
     annotation = info.annotation
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
     if path == "profile":
-        choices = tuple(PROFILES)
+        choices = (*PROFILES, AUTO)
     kind = type(choices[0]) if choices else (get_origin(annotation) or annotation)
     minimum: Any = None
     maximum: Any = None

@@ -287,6 +287,7 @@ def _even(tokens: Tensor) -> Attended:
 def _rotated(attention: Any, normal: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (images, tokens, heads, head width), as timm's EvaAttention has them."""
     split = (attention.num_heads, attention.head_dim)
+    parts: tuple[Tensor, ...]
     if attention.qkv is None:
         parts = (attention.q_proj(normal), attention.k_proj(normal), attention.v_proj(normal))
     else:
