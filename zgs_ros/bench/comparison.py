@@ -15,6 +15,7 @@ from zgs_ros.bench.given import GivenSegmenter, tile_masks
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError, flatten, make_settings
+from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.tree import build_tree
 
@@ -85,7 +86,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     segmenter, clip = bench.segmenter, bench.clip
     if not isinstance(segmenter, GivenSegmenter):
         raise SettingsError("segments: --compare needs at least 1")
-    if bench.settings.clip.mode != "global_subtraction":
+    tower = bench.tower
+    if bench.settings.clip.mode != "global_subtraction" or not isinstance(tower, ImageTower):
         raise SettingsError(
             f"clip.mode: {bench.settings.clip.mode!r} is not what was published; "
             "--compare needs global_subtraction"
@@ -116,9 +118,9 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         "encoding and embedding",
         lambda: (
             literal.embed_segments(
-                bench.tower,
+                tower,
                 clip.prepare(frame),
-                literal.cover(masks, bench.tower.grid).to(bench.device),
+                literal.cover(masks, tower.grid).to(bench.device),
                 bench.settings.clip.masked_blocks,
                 bench.settings.clip.sigma,
             )

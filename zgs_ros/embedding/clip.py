@@ -226,7 +226,9 @@ class ClipEmbedder:
             Per image float32 (segments, dimensions) of unit norm.
         """
         rows = [
-            self._embed_shared(encoded.shared.image(index), mask, labels and labels[index])
+            self._embed_shared(
+                encoded.shared.image(index), mask, labels[index] if labels is not None else None
+            )
             if encoded.shared
             else self._embed_cropped(encoded.images[index], mask)
             for index, mask in zip(range(len(encoded.images)), masks, strict=True)
