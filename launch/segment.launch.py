@@ -88,6 +88,12 @@ ARGUMENTS = (
         "the arguments given here win over it.",
     ),
     DeclareLaunchArgument(
+        "classes_file",
+        default_value="",
+        description="YAML file of classes, such as a copy of config/nav2_classes.yaml; "
+        f"{ASK} ($ROS_HOME/zgs_ros/classes.yaml).",
+    ),
+    DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of the node, for example robot1."
     ),
     DeclareLaunchArgument(
@@ -180,6 +186,8 @@ def parameters(values: dict[str, str]) -> list[Any]:
             raise RuntimeError(f"max_rate: must be in Hz, got {values['max_rate']!r}") from None
     if values["cameras"]:
         given["cameras"] = values["cameras"].split(",")
+    if values["classes_file"]:
+        given["classes.file"] = values["classes_file"]
     if values["depth"]:
         given["depth.enabled"] = values["depth"] == "true"
     if values["detections"]:

@@ -70,6 +70,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what needs ROS where there is none."""
     if item.get_closest_marker("ros") and (problem := ros_support.find_problem()):
         pytest.skip(problem)
+    if item.get_closest_marker("nav2") and (problem := ros_support.find_nav2_problem()):
+        pytest.skip(problem)
 
 
 @pytest.fixture(scope="session")

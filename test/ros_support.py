@@ -77,6 +77,17 @@ def find_overlay(*packages: str) -> Path | None:
     )
 
 
+NAV2 = ("nav2_costmap_2d", "semantic_segmentation_layer")
+
+
+@cache
+def find_nav2_problem() -> str:
+    """Why tests with Nav2 can't run here, "" if they can."""
+    if find_overlay(*NAV2):
+        return ""
+    return f"{' and '.join(NAV2)} are not built in any /opt/NAME: see docs/nav2.md"
+
+
 @contextmanager
 def built_workspace(folder: Path) -> Iterator[Path]:
     """A workspace with this package as its sources are now, built with colcon where it is not yet.

@@ -527,3 +527,24 @@ def test_embedding_that_fails_can_be_tried_again() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         classifier.embed_some()
     assert classifier.missing == 4
+
+
+def test_a_label_is_of_the_class_that_its_last_words_name() -> None:
+    groups = [ClassGroup(3, "cup", ("mug", "paper cup")), ClassGroup(4, "food", ("hot dog",))]
+    groups.append(ClassGroup(5, "animal", ("dog",)))
+    classifier = Classifier(
+        ClassRegistry(),
+        lambda texts: np.eye(2, dtype=np.float32)[[0] * len(texts)],
+        groups,
+        is_open=False,
+    )
+    cases = {
+        "red mug": 3,
+        "big paper cup": 3,
+        "cup holder": 0,
+        "brown dog": 5,
+        "hot dog": 4,
+        "mug": 3,
+    }
+    found = {text: classifier._group_of(text) for text in cases}
+    assert found == cases

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "device",
     "max_rate",
     "params_file",
+    "classes_file",
     "namespace",
     "log_level",
     "autostart",

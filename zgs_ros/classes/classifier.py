@@ -108,7 +108,7 @@ class Classifier:
     def classify(self, segmentation: Segmentation) -> Segmentation:
         """Segments with the class ids of their labels."""
         labels = {segment.label for segment in segmentation.segments} - {""}
-        ids = {text: found for text in labels if (found := self._class_of.get(key(text)))}
+        ids = {text: found for text in labels if (found := self._group_of(text))}
         if self._is_open:
             ids |= self.registry.number(sorted(labels - ids.keys()))
         segments = tuple(
@@ -127,9 +127,15 @@ class Classifier:
         best, *others = segment.labels
         if best.probability is None:
             return min(max(best.score, 0.0), 1.0)
-        group = self._class_of.get(key(best.text))
-        same = [label for label in others if group and self._class_of.get(key(label.text)) == group]
+        group = self._group_of(best.text)
+        same = [label for label in others if group and self._group_of(label.text) == group]
         return min(sum((label.probability or 0.0 for label in same), best.probability), 1.0)
+
+    def _group_of(self, text: str) -> int:
+        """Id of the group that has a label, or its last words: of "red mug" that of "mug"; 0 for none."""
+        words = key(text).split()
+        endings = (" ".join(words[start:]) for start in range(len(words)))
+        return next((self._class_of[end] for end in endings if end in self._class_of), 0)
 
     def _stack(self) -> None:
         self._phrases = list(self._known)
