@@ -85,11 +85,10 @@ def test_a_late_layer_knows_the_classes_of_the_first_mask_that_it_gets(started: 
 
 def test_mask_confidence_and_points_are_one_picture(started: World) -> None:
     layer = Layer(started)
-    header = show(started)
-    started.until(layer.sets, "three messages of one stamp")
-    [(mask, confidence, cloud)] = layer.sets()
+    headers = seen_by(started, layer)
+    mask, confidence, cloud = layer.sets()[0]
     assert [m.header for m in (mask, confidence, cloud)] == [mask.header] * 3
-    assert (mask.header.stamp, mask.header.frame_id) == (header.stamp, header.frame_id)
+    assert mask.header in headers
     assert [(m.height, m.width) for m in (mask, confidence, cloud)] == [(HEIGHT, WIDTH)] * 3
     assert [(m.encoding, m.step, len(m.data)) for m in (mask, confidence)] == [
         ("mono8", WIDTH, HEIGHT * WIDTH)
@@ -102,8 +101,7 @@ def test_mask_confidence_and_points_are_one_picture(started: World) -> None:
 
 def test_every_point_is_that_of_its_pixel_and_unknown_ones_are_nan(started: World) -> None:
     layer = Layer(started)
-    show(started, hole=True)
-    started.until(layer.sets, "three messages of one stamp")
+    seen_by(started, layer, hole=True)
     found = points(layer.sets()[0][2])
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     assert np.isnan(found[0, 0]).all(), "where depth is not known"
@@ -119,14 +117,29 @@ def test_every_point_is_that_of_its_pixel_and_unknown_ones_are_nan(started: Worl
 
 def test_ids_are_named_and_sure_where_something_is_seen(started: World) -> None:
     layer = Layer(started)
-    show(started)
-    started.until(layer.sets, "three messages of one stamp")
+    seen_by(started, layer)
     mask, confidence = map(pixels, layer.sets()[0][:2])
     names = {c.class_id: c.class_name for m in layer.got["label_info"] for c in m.class_map}
     assert {names[number] for number in {*mask.ravel()}} == {"left", "right"}
     assert (names[mask[0, 0]], names[mask[0, -1]]) == ("left", "right")
     assert set(names) <= set(range(1, 256)), "the layer keeps the low byte of an id only"
     assert (confidence > 0).all()
+
+
+def seen_by(world: World, layer: Layer, hole: bool = False) -> list[Any]:
+    """Shows images, whose headers it returns, until a set of three has come of one.
+
+    The first may come before the node knows of all of the layer's subscriptions.
+    """
+    headers: list[Any] = []
+
+    def shown() -> bool:
+        headers.append(show(world, hole))
+        world.until(layer.sets, "", 2.0, strict=False)
+        return bool(layer.sets())
+
+    world.until(shown, "three messages of one stamp")
+    return headers
 
 
 def show(world: World, hole: bool = False) -> Any:
