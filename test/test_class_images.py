@@ -10,7 +10,7 @@ import pytest
 
 from zgs_ros.classes.classifier import Classifier
 from zgs_ros.classes.groups import ClassGroup
-from zgs_ros.classes.registry import ClassRegistry
+from zgs_ros.classes.registry import OFTEN, ClassRegistry
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
@@ -111,6 +111,21 @@ class Listened:
 
     def close(self) -> None:
         pass
+
+
+def test_each_mask_has_the_names_of_what_it_can_hold() -> None:
+    """Who keeps a byte of an id would take 256 + 7 for 7."""
+    registry = ClassRegistry()
+    for number in range(300):
+        for _ in range(OFTEN):
+            registry.number([f"thing {number}"])
+    classifier = Classifier(registry, lambda phrases: np.zeros((0, 2), np.float32))
+    made = {topic: Listened() for topic in ("label_info", "label_info_16")}
+    Outputs(TYPES, {"": made}, SETTINGS, classifier).publish_names(HEADER)
+    ids = {
+        topic: {c.class_id for c in listened.sent[0].class_map} for topic, listened in made.items()
+    }
+    assert ids == {"label_info": {*range(1, 256)}, "label_info_16": {*range(1, 302)}}
 
 
 def test_names_are_published_before_the_first_mask_and_only_where_they_changed() -> None:

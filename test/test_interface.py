@@ -101,7 +101,11 @@ RESULTS = QosProfile(reliable=True, depth=1, transient_local=False)
 def test_the_qos_that_others_rely_on() -> None:
     assert {end.name: end.qos for end in NODE_TOPICS} == QOS
     latched = QosProfile(reliable=True, depth=1, transient_local=True)
-    expected = {**dict.fromkeys(OUTPUT_NAMES, RESULTS), "label_info": latched}
+    expected = {
+        **dict.fromkeys(OUTPUT_NAMES, RESULTS),
+        "label_info": latched,
+        "label_info_16": latched,
+    }
     assert {row.topic: row.qos for row in OUTPUTS} == expected
 
 
@@ -117,7 +121,15 @@ def test_a_qos_is_what_dds_is_given(qos: QosProfile) -> None:
 RESERVED = {
     *("segments", "label_image", "overlay", "markers", "detections", "detections_3d"),
     *("query", "segment_image", "feature_image", "embed"),
-    *("label_mask", "label_mask_16", "confidence", "label_info", "instances", "alerts"),
+    *(
+        "label_mask",
+        "label_mask_16",
+        "confidence",
+        "label_info",
+        "label_info_16",
+        "instances",
+        "alerts",
+    ),
     *("query", "segment_image", "segment_mask", "set_classes", "watch", "enable"),
     *("points", "labelled_points", "object_cloud"),
 }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zgs_ros.classes.classifier import Classifier
-from zgs_ros.classes.groups import OTHER, ClassGroup
+from zgs_ros.classes.groups import LAST, OTHER, ClassGroup
 from zgs_ros.clouds import CloudTooLarge, known_points, make_cloud
 from zgs_ros.config import NodeSettings
 from zgs_ros.drawing import draw_overlay
@@ -206,10 +206,19 @@ def instances(showing: Showing) -> Any:
 
 
 def label_info(showing: Showing) -> Any:
-    """A vision_msgs/LabelInfo, None without classes."""
+    """A vision_msgs/LabelInfo of what `label_mask` has, None without classes."""
+    return _label_info(showing, OTHER)
+
+
+def label_info_16(showing: Showing) -> Any:
+    """A vision_msgs/LabelInfo of what `label_mask_16` has, None without classes."""
+    return _label_info(showing, LAST)
+
+
+def _label_info(showing: Showing, last: int) -> Any:
     if showing.classifier is None:
         return None
-    names = showing.classifier.registry.names
+    names = {n: name for n, name in showing.classifier.registry.names.items() if n <= last}
     return messages.label_info(showing.factory, showing.result.header, names)
 
 
@@ -316,8 +325,16 @@ OUTPUTS = (
         "label_info",
         "vision_msgs/msg/LabelInfo",
         label_info,
-        "The names of all class ids: before the first mask, and again before the first one with a new id. "
-        "Reliable and transient local: who comes late gets it too.",
+        "What label_mask calls its ids: before the first mask, and again before the first one with a new "
+        "id. Reliable and transient local: who comes late gets it too.",
+        qos=LATCHED,
+        names=True,
+    ),
+    Output(
+        "label_info_16",
+        "vision_msgs/msg/LabelInfo",
+        label_info_16,
+        "The same for label_mask_16 and Segment.class_id.",
         qos=LATCHED,
         names=True,
     ),
