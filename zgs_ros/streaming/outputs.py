@@ -34,8 +34,6 @@ from zgs_ros.streaming.throttle import ThrottledLog
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Showing:
