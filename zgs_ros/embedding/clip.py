@@ -267,11 +267,6 @@ class ClipEmbedder:
             return [np.zeros((0, self.dimensions), np.float32) for _ in masks]
         return [part.numpy() for part in torch.cat(rows).cpu().split([len(m) for m in masks])]
 
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of what the image tower is given."""
-        return self._tower.image_size
-
     def prepare(self, image: Tensor) -> Tensor:
         """What the image tower is given: resized and normalised.
 
