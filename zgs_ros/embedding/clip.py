@@ -232,8 +232,8 @@ class ClipEmbedder:
         if self._mode == "dense":
             return EncodedImages(images, PatchTable(*found))
         *parts, squares = found
-        shared = Shared(*(part.to(self._tower.weight.dtype) for part in parts), squares)
-        return EncodedImages(images, shared)
+        narrow = [part.to(self._tower.weight.dtype) for part in parts]
+        return EncodedImages(images, Shared._make([*narrow, squares]))
 
     @torch.inference_mode()
     def embed(
