@@ -15,7 +15,9 @@ from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages, outputs
-from zgs_ros.streaming.outputs import Outputs, Showing, mask_outputs
+from zgs_ros.streaming.outputs import mask_outputs
+from zgs_ros.streaming.publishing import Outputs
+from zgs_ros.streaming.showing import Showing
 from zgs_ros.streaming.stream import Result
 
 TYPES = MessageTypes()

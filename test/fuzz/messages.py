@@ -18,11 +18,12 @@ from zgs_ros.geometry import locate
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.answers import Services
 from zgs_ros.streaming.clock import SimulatedClock
 from zgs_ros.streaming.depth import BadDepth, read_camera
 from zgs_ros.streaming.inputs import INPUTS
 from zgs_ros.streaming.pairing import DepthFeed
-from zgs_ros.streaming.services import SERVICES, Services
+from zgs_ros.streaming.services import SERVICES
 from zgs_ros.tools.following import FramePairs, node_statuses, status_values, stream_values
 from zgs_ros.tools.web.board import Board, Health, Picture
 
