@@ -15,6 +15,7 @@ from zgs_ros.bench.given import GivenSegmenter, tile_masks
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError, flatten, make_settings
+from zgs_ros.embedding.image_tower import ImageTower
 from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.tree import build_tree
 
@@ -99,6 +100,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     values = {**flatten(bench.settings), "refinement.method": "crf"}
     published = bench.with_settings(make_settings(type(bench.settings), values)).segmenter
     assert isinstance(published, GivenSegmenter)
+    tower = bench.tower
+    assert isinstance(tower, ImageTower)  # in this mode
 
     def time_both(
         step: str, literally: Callable[[], Any], own: Callable[[], Any]
@@ -116,9 +119,9 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
         "encoding and embedding",
         lambda: (
             literal.embed_segments(
-                bench.tower,
+                tower,
                 clip._preprocess(frame),
-                literal.cover(masks, bench.tower.grid).to(bench.device),
+                literal.cover(masks, tower.grid).to(bench.device),
                 bench.settings.clip.masked_blocks,
                 bench.settings.clip.sigma,
             )

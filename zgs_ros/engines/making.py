@@ -113,7 +113,8 @@ def _subjects(dino: DinoFeatures, clip: ClipEmbedder, size: tuple[int, int]) -> 
     found = {"features": _Subject(lambda given: (dino.keys(given),), dino, pixels)}
     if clip.encodes:
         image = torch.randn(1, 3, *clip.image_size, generator=generator)
-        found["encoding"] = _Subject(clip.encode_pixels, clip.model.visual, image)
+        visual: Any = clip.model.visual
+        found["encoding"] = _Subject(clip.encode_pixels, visual, image)
     return found
 
 
