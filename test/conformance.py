@@ -11,7 +11,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,11 +52,13 @@ class World(ABC):
     port: Any
     period = 0.1
     """Seconds of waiting after which one passes for the node."""
+    settling = 0.0
+    """Seconds that the node may take to see a publisher after that has seen the node."""
 
     def __init__(self) -> None:
         self.got: dict[str, list[Any]] = defaultdict(list)
         self._open = ExitStack()
-        self._stamps = itertools.count(time.time_ns(), 1_000_000_000)
+        self._stamps: Iterator[int] | None = None
         self._publishers: dict[tuple[str, QosProfile], Any] = {}
 
     def __enter__(self) -> World:
@@ -91,10 +93,13 @@ class World(ABC):
             self._publishers[key] = made = self.port.create_publisher(topic, kind, qos)
             self._open.callback(made.close)
             self.until(made.subscription_count, f"the node listens to {topic}")
+            time.sleep(self.settling)
         return self._publishers[key]
 
     def header(self) -> Any:
         """A header with a stamp of its own, a second after the one before."""
+        # From the first one on: a node may take longer to start than diagnostics let images lag.
+        self._stamps = self._stamps or itertools.count(time.time_ns(), 1_000_000_000)
         return messages.header(self.types, next(self._stamps), "optical")
 
     def image(self, header: Any, topic: str = "/camera/image_raw", **changes: Any) -> None:
@@ -282,6 +287,8 @@ class RosWorld(World):
 
     Only services are asked by a client with ROS: each middleware has its own way to carry them.
     """
+
+    settling = 0.5
 
     def __init__(self, ros: Ros) -> None:
         super().__init__()

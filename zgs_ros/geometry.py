@@ -33,6 +33,13 @@ faster than their pixels."""
 MAX_POINTS = 20_000
 """Larger segments are sampled: medians don't get better with more."""
 
+MAX_SAMPLES = 2000
+"""Of larger segments so many points tell in which depths they lie."""
+
+SLACK = 0.15
+"""A segment's border may be nearer or farther than its inside by this share of its largest extent: of
+thin things little but border is left. More lets in what is seen past masks that are a pixel too wide."""
+
 FOCAL_RANGE = 1000
 """Focal lengths are within this times the image's side: beyond it lies no lens, but a mistake."""
 
@@ -268,8 +275,11 @@ def _place(
     if inner.sum() < MIN_PIXELS:
         inner = seen
     points = _points(inner, depth, rays)
-    near, far = np.percentile(points[:, 2], EXTENT)
+    few = points[:: 1 + len(points) // MAX_SAMPLES]
+    low, high = np.percentile(few, EXTENT, axis=0)
     # The border counts for the size, but not what is seen past it.
+    slack = SLACK * (high - low).max()
+    near, far = low[2] - slack, high[2] + slack
     outline = _points(seen & (depth >= near) & (depth <= far), depth, rays)
     if transform:
         points, outline = transform.apply(points), transform.apply(outline)
