@@ -267,6 +267,8 @@ class MemoryWorld(World):
 class DdsWorld(World):
     """The node without ROS, on the network of this machine."""
 
+    settling = 0.1
+
     def __init__(self) -> None:
         super().__init__()
         self._network = Network(DOMAIN, loopback_only=True)
