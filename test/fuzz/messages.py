@@ -24,13 +24,14 @@ from zgs_ros.geometry import CameraModel, locate
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.answers import ServiceError, Services
 from zgs_ros.streaming.clock import SimulatedClock
 from zgs_ros.streaming.depth import BadDepth, decode_depth, read_camera
 from zgs_ros.streaming.frames import TF_TYPE, Frames, frame_name
 from zgs_ros.streaming.images import BadImage
 from zgs_ros.streaming.interface import endpoints
 from zgs_ros.streaming.pairing import DepthFeed
-from zgs_ros.streaming.services import SERVICES, ServiceError, Services
+from zgs_ros.streaming.services import SERVICES
 from zgs_ros.streaming.stream import Result
 from zgs_ros.tools.following import FramePairs, node_statuses, status_values, stream_values
 from zgs_ros.tools.web.board import Board, Health, Picture
