@@ -151,7 +151,7 @@ def _read_frames(message: Any) -> None:
     if not frames:
         raise Refused
     [frame] = frames
-    json.dumps(frame.to_dict())
+    json.dumps(frame.to_dict(), allow_nan=False)
     board = Board("/zgs")
     board.show_picture(
         "", Picture(frame.segmentation, b"", 1, frame.latency, frame.processing_time)
