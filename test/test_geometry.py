@@ -206,6 +206,11 @@ def test_depth_that_is_not_registered_is_refused() -> None:
         (np.zeros((3, 3)), (4, 4), "fx = 0, fy = 0; both must be above 0"),
         (np.full((3, 3), np.nan), (4, 4), "fx = nan"),
         (-MATRIX, (4, 4), "fx = -60"),
+        (np.array([[60, 0, np.inf], [0, 60, 0], [0, 0, 1]]), (4, 4), "holds nan or inf"),
+        (np.diag([60, 60, 0]), (4, 4), r"last row \(0.0, 0.0, 0.0\), which must be"),
+        (np.diag([60, 60, 2]), (4, 4), r"last row \(0.0, 0.0, 2.0\), which must be"),
+        (np.array([[60, 0, 2], [0, 60, 2], [1e-9, 0, 1]]), (4, 4), "last row"),
+        (np.array([[60, 0, 2], [5, 60, 2], [0, 0, 1]]), (4, 4), "has 5 below fx"),
         (MATRIX, (0, 4), "must be at least 1 x 1"),
         (
             np.diag([1e-300, 60, 1]),

@@ -95,10 +95,18 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         fx, fy = float(self.matrix[0, 0]), float(self.matrix[1, 1])
-        if not (np.isfinite(self.matrix).all() and fx > 0 and fy > 0):
+        if not (fx > 0 and fy > 0):
             raise ValueError(
                 f"the camera matrix has focal lengths fx = {fx:g}, fy = {fy:g}; both must be above 0: "
                 "calibrate the camera"
+            )
+        if not np.isfinite(self.matrix).all():
+            raise ValueError("the camera matrix holds nan or inf: calibrate the camera")
+        below, last = float(self.matrix[1, 0]), tuple(map(float, self.matrix[2]))
+        if below or last != (0, 0, 1):
+            raise ValueError(
+                f"the camera matrix has {below:g} below fx and the last row {last}, which must be 0 and "
+                "(0.0, 0.0, 1.0): calibrate the camera"
             )
         if min(self.size) < 1:
             raise ValueError(f"the camera's image size {self.size} must be at least 1 x 1")
