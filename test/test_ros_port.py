@@ -51,7 +51,39 @@ while len(got) < 2 and time.monotonic() < end:
 print(len(got))
 """
 
+MALFORMED = """
+import resource
+import struct
+import time
+import rclpy
+from rclpy.serialization import serialize_message
+from zgs_ros.ros.port import RclpyPort
+from zgs_ros.streaming.port import QosProfile
 
+IMAGE = "sensor_msgs/msg/Image"
+LENGTH = 123
+CLAIMED = 300_000_000
+TIMES = 3
+
+rclpy.init()
+node, got = rclpy.create_node("test_ros_port"), []
+port = RclpyPort(node)
+many = QosProfile(depth=50)
+publisher = port.create_publisher("~/odd", IMAGE, many)
+heard = port.create_subscription("~/odd", IMAGE, got.append, many)
+good = serialize_message(port.factory.create(IMAGE, encoding="rgb8", data=bytes(LENGTH)))
+samples = [good.replace(struct.pack("<I", LENGTH), struct.pack("<I", CLAIMED)), good[:20]]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+end = time.monotonic() + 30
+while not publisher.subscription_count() and time.monotonic() < end:
+    time.sleep(0.01)
+for sample in TIMES * samples + [good]:
+    publisher.publish(sample)
+while not (got and heard.lost) and time.monotonic() < end:
+    rclpy.spin_once(node, timeout_sec=0.1)
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(got), heard.lost, sum(len(message.data) for message in got), used < CLAIMED // 1024 // 2)
+"""
 CLOCK = """
 import sys
 import time
@@ -76,10 +108,12 @@ print(node.get_clock().now().nanoseconds)
 """
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *arguments: object, rmw: str = ros_support.RMWS[0]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
-        env=ros_support.ros_environment(),
+        env=ros_support.ros_environment(rmw=rmw),
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -100,6 +134,14 @@ def test_a_callback_that_fails_costs_its_message_alone() -> None:
     done = run(CALLBACK)
     assert done.stdout.strip() == "2"
     assert "a message is left out: an odd message" in done.stderr
+
+
+@pytest.mark.parametrize("rmw", ros_support.RMWS)
+def test_what_is_no_message_is_counted_and_not_handed_over(rmw: str) -> None:
+    """Whatever length it claims to have: that costs no memory."""
+    done = run(MALFORMED, rmw=rmw)
+    assert done.stdout.split() == ["1", "6", "123", "True"], done.stderr
+    assert done.stderr.count("bytes are no sensor_msgs/msg/Image: ") == 1
 
 
 @pytest.mark.parametrize("simulated", ["from the start", "later"])
