@@ -84,6 +84,46 @@ while not (got and heard.lost) and time.monotonic() < end:
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(len(got), heard.lost, sum(len(message.data) for message in got), used < CLAIMED // 1024 // 2)
 """
+LEAVING = """
+import sys
+import threading
+import time
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from zgs_ros.ros.main import _spin
+from zgs_ros.ros.port import RclpyPort
+
+HEADER = "std_msgs/msg/Header"
+
+rclpy.init()
+node, got = rclpy.create_node("test_ros_port"), []
+port = RclpyPort(node)
+port.create_subscription("~/stays", HEADER, got.append)
+stays = port.create_publisher("~/stays", HEADER)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+
+def come_and_go():
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        leaving = [port.create_subscription("~/leaves", HEADER, print) for _ in range(10)]
+        stays.publish(port.factory.create(HEADER))  # for the executor to look at all topics anew
+        for subscription in leaving:
+            subscription.close()
+    got.clear()
+    end = time.monotonic() + 30
+    while not got and time.monotonic() < end:
+        stays.publish(port.factory.create(HEADER))
+        time.sleep(0.1)
+    rclpy.shutdown()
+
+threading.Thread(target=come_and_go).start()
+try:
+    _spin(executor)
+except rclpy.executors.ExternalShutdownException:
+    print("hears" if got else "deaf")
+"""
+
 CLOCK = """
 import sys
 import time
@@ -134,6 +174,12 @@ def test_a_callback_that_fails_costs_its_message_alone() -> None:
     done = run(CALLBACK)
     assert done.stdout.strip() == "2"
     assert "a message is left out: an odd message" in done.stderr
+
+
+def test_subscriptions_may_leave_while_the_executor_waits() -> None:
+    done = run(LEAVING)
+    assert done.stdout.strip() == "hears"
+    assert not done.stderr
 
 
 @pytest.mark.parametrize("rmw", ros_support.RMWS)
