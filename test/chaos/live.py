@@ -41,6 +41,9 @@ PICTURES = 24
 PATIENCE = 180.0
 """Seconds after which something that should come is taken to hang, on however loaded a machine."""
 
+START = 900.0
+"""Seconds after which a node has not started: its imports and models take a minute of CPU time."""
+
 MOST_MEMORY = 4e9
 """Bytes that no node here needs: one that takes more is killed, before it takes the machine's."""
 
@@ -282,7 +285,7 @@ class LiveNode:
             time.sleep(0.02)
         return time.monotonic() - began
 
-    def wait_for_results(self) -> float:
+    def wait_for_results(self, seconds: float = PATIENCE) -> float:
         """Waits until each camera has a result that it has not now; returns for how long."""
         began = time.monotonic()
 
@@ -290,7 +293,7 @@ class LiveNode:
             later = {seen.camera for seen in tuple(self.results) if seen.arrival > began}
             return later == set(CAMERAS)
 
-        return self.wait(all_came, "results of all cameras")
+        return self.wait(all_came, "results of all cameras", seconds)
 
     def check(self) -> None:
         """Looks for what must not happen.
@@ -386,7 +389,7 @@ def live_node(
         network = Network(domain, loopback_only=True)
         node = LiveNode(process, network, ros, rate, seed, simulated)
         stack.callback(node.close)
-        node.wait_for_results()
+        node.wait_for_results(START)
         yield node
 
 
