@@ -51,6 +51,78 @@ while len(got) < 2 and time.monotonic() < end:
 print(len(got))
 """
 
+MALFORMED = """
+import resource
+import struct
+import time
+import rclpy
+from rclpy.serialization import serialize_message
+from zgs_ros.ros.port import RclpyPort
+from zgs_ros.streaming.port import QosProfile
+
+IMAGE = "sensor_msgs/msg/Image"
+LENGTH = 123
+CLAIMED = 300_000_000
+TIMES = 3
+
+rclpy.init()
+node, got = rclpy.create_node("test_ros_port"), []
+port = RclpyPort(node)
+many = QosProfile(depth=50)
+publisher = port.create_publisher("~/odd", IMAGE, many)
+heard = port.create_subscription("~/odd", IMAGE, got.append, many)
+good = serialize_message(port.factory.create(IMAGE, encoding="rgb8", data=bytes(LENGTH)))
+samples = [good.replace(struct.pack("<I", LENGTH), struct.pack("<I", CLAIMED)), good[:20]]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+end = time.monotonic() + 30
+while not publisher.subscription_count() and time.monotonic() < end:
+    time.sleep(0.01)
+for sample in TIMES * samples + [good]:
+    publisher.publish(sample)
+while not (got and heard.lost) and time.monotonic() < end:
+    rclpy.spin_once(node, timeout_sec=0.1)
+used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(got), heard.lost, sum(len(message.data) for message in got), used < CLAIMED // 1024 // 2)
+"""
+LEAVING = """
+import sys
+import threading
+import time
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from zgs_ros.ros.main import _spin
+from zgs_ros.ros.port import RclpyPort
+
+HEADER = "std_msgs/msg/Header"
+
+rclpy.init()
+node, got = rclpy.create_node("test_ros_port"), []
+port = RclpyPort(node)
+port.create_subscription("~/stays", HEADER, got.append)
+stays = port.create_publisher("~/stays", HEADER)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+
+def come_and_go():
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        leaving = [port.create_subscription("~/leaves", HEADER, print) for _ in range(10)]
+        stays.publish(port.factory.create(HEADER))  # for the executor to look at all topics anew
+        for subscription in leaving:
+            subscription.close()
+    got.clear()
+    end = time.monotonic() + 30
+    while not got and time.monotonic() < end:
+        stays.publish(port.factory.create(HEADER))
+        time.sleep(0.1)
+    rclpy.shutdown()
+
+threading.Thread(target=come_and_go).start()
+try:
+    _spin(executor)
+except rclpy.executors.ExternalShutdownException:
+    print("hears" if got else "deaf")
+"""
 
 CLOCK = """
 import sys
@@ -76,10 +148,12 @@ print(node.get_clock().now().nanoseconds)
 """
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *arguments: object, rmw: str = ros_support.RMWS[0]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
-        env=ros_support.ros_environment(),
+        env=ros_support.ros_environment(rmw=rmw),
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -100,6 +174,20 @@ def test_a_callback_that_fails_costs_its_message_alone() -> None:
     done = run(CALLBACK)
     assert done.stdout.strip() == "2"
     assert "a message is left out: an odd message" in done.stderr
+
+
+def test_subscriptions_may_leave_while_the_executor_waits() -> None:
+    done = run(LEAVING)
+    assert done.stdout.strip() == "hears"
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("rmw", ros_support.RMWS)
+def test_what_is_no_message_is_counted_and_not_handed_over(rmw: str) -> None:
+    """Whatever length it claims to have: that costs no memory."""
+    done = run(MALFORMED, rmw=rmw)
+    assert done.stdout.split() == ["1", "6", "123", "True"], done.stderr
+    assert done.stderr.count("bytes are no sensor_msgs/msg/Image: ") == 1
 
 
 @pytest.mark.parametrize("simulated", ["from the start", "later"])

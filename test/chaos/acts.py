@@ -129,8 +129,7 @@ def malformed_samples(node: LiveNode, random: Random) -> None:
             wire, good = random.choice(wires)
             wire.send(hostile.cdr(good))
             time.sleep(random.choice((0.0, 0.001, 0.01)))
-        if not node.ros:
-            node.wait(lambda: node.ledger.lost > before, "a count of malformed samples", 10)
+        node.wait(lambda: node.ledger.lost > before, "a count of malformed samples", 30)
 
 
 def queries(node: LiveNode, random: Random) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -41,8 +41,24 @@ PICTURES = 24
 PATIENCE = 180.0
 """Seconds after which something that should come is taken to hang, on however loaded a machine."""
 
+START = 900.0
+"""Seconds after which a node has not started: its imports and models take a minute of CPU time."""
+
+MOST_MEMORY = 4e9
+"""Bytes that no node here needs: one that takes more is killed, before it takes the machine's."""
+
 UNTOLD = 20
 """Results that may have come before diagnostics tell of them."""
+
+FAST_DDS = """<?xml version="1.0" encoding="UTF-8"?>
+<profiles xmlns="http://www.eprosima.com">
+  <participant profile_name="chaos" is_default_profile="true">
+    <rtps><listenSocketBufferSize>4194304</listenSocketBufferSize></rtps>
+  </participant>
+</profiles>
+"""
+"""Its own buffer holds less than one image of the cameras here, which another kind of DDS sends in packets:
+nearly all of them would be lost."""
 
 COUNTS = ("received", "processed", "dropped", "rejected", "pending")
 
@@ -234,6 +250,9 @@ class LiveNode:
             )
             self.start_camera(name)
         self.time = SimulatedTime(self.observer) if simulated else None
+        self._over = threading.Event()
+        self._guard = threading.Thread(target=self._watch_memory, daemon=True)
+        self._guard.start()
 
     @property
     def sent(self) -> int:
@@ -259,13 +278,14 @@ class LiveNode:
         began = time.monotonic()
         while not condition():
             if self.process.has_ended():
-                raise Finding(f"the node ended by itself while {what} was waited for")
+                ended = f"the node ended while {what} was waited for"
+                raise Finding("; ".join([*self.findings, ended]))
             if time.monotonic() - began > seconds:
                 raise Finding(f"a hang: not within {seconds:g} s: {what}")
             time.sleep(0.02)
         return time.monotonic() - began
 
-    def wait_for_results(self) -> float:
+    def wait_for_results(self, seconds: float = PATIENCE) -> float:
         """Waits until each camera has a result that it has not now; returns for how long."""
         began = time.monotonic()
 
@@ -273,7 +293,7 @@ class LiveNode:
             later = {seen.camera for seen in tuple(self.results) if seen.arrival > began}
             return later == set(CAMERAS)
 
-        return self.wait(all_came, "results of all cameras")
+        return self.wait(all_came, "results of all cameras", seconds)
 
     def check(self) -> None:
         """Looks for what must not happen.
@@ -299,11 +319,22 @@ class LiveNode:
 
     def close(self) -> None:
         """Leaves the network, all but the node."""
+        self._over.set()
+        self._guard.join()
         if self.time:
             self.time.close()
         for name in list(self._cameras):
             self.stop_camera(name)
         self.observer.close()
+
+    def _watch_memory(self) -> None:
+        while not self._over.wait(1.0):
+            with suppress(psutil.Error):
+                memory = self.process.memory
+                if memory > MOST_MEMORY:
+                    self.findings.append(f"{memory / 1e6:.0f} MB of memory")
+                    self.process.kill()
+                    return
 
     def _taker(self, camera: str) -> Callable[[Any], None]:
         def take(message: Any) -> None:
@@ -358,7 +389,7 @@ def live_node(
         network = Network(domain, loopback_only=True)
         node = LiveNode(process, network, ros, rate, seed, simulated)
         stack.callback(node.close)
-        node.wait_for_results()
+        node.wait_for_results(START)
         yield node
 
 
@@ -395,6 +426,9 @@ def _start_rclpy(
     settings: Mapping[str, Any],
 ) -> tuple[Process, int, ros_support.Ros]:
     ros = stack.enter_context(ros_support.Ros(workspace(), front_end, folder))
+    profile = folder / "fast_dds.xml"
+    profile.write_text(FAST_DDS)
+    environment = {**ros.env, "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}
     values = [part for name, value in settings.items() for part in ("-p", f"{name}:={value}")]
     names = {
         f"{name}/{row}": f"/{name}/{topic}"
@@ -407,7 +441,7 @@ def _start_rclpy(
     }
     rules = [part for name, topic in names.items() for part in ("-r", f"{name}:={topic}")]
     command = ["ros2", "run", "zgs_ros", "zgs_node", "--autostart", "--ros-args", *values, *rules]
-    process = Process(command, ros.env, folder / "node.txt")
+    process = Process(command, environment, folder / "node.txt")
     stack.callback(process.kill)
     return process, int(ros.env["ROS_DOMAIN_ID"]), ros
 

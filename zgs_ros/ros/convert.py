@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.serialization import deserialize_message
 
 from zgs_ros.pictures import MAX_PIXELS
 from zgs_ros.streaming.images import check_image, decode
@@ -21,6 +22,9 @@ InvalidHandle = rclpy_implementation.InvalidHandle
 
 BRIDGED = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 """Encodings, with their channels, that every version of cv_bridge gets right."""
+
+ENCAPSULATION = 4
+"""Bytes ahead of every serialised message."""
 
 
 class RclpyMessages:
@@ -77,6 +81,17 @@ def message_class(type_name: str) -> Any:
     """The class of a type such as ``"sensor_msgs/msg/Image"``."""
     package, kind, name = type_name.split("/")
     return getattr(importlib.import_module(f"{package}.{kind}"), name)
+
+
+def read_message(cdr: bytes, type_name: str) -> Any:
+    """The message that bytes stand for, encapsulation header first.
+
+    Raises:
+        Exception: If they are none; of which class is the middleware's affair.
+    """
+    if len(cdr) < ENCAPSULATION:  # which Cyclone DDS would read past
+        raise ValueError("no encapsulation header")
+    return deserialize_message(cdr, message_class(type_name))
 
 
 def _array(code: str, values: NDArray[Any]) -> array.array[Any]:

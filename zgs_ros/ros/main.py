@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 from zgs_ros.config import SettingsError
-from zgs_ros.ros.convert import RCLError
+from zgs_ros.ros.convert import InvalidHandle, RCLError
 from zgs_ros.ros.logs import forward_logging
 from zgs_ros.ros.node import ZgsNode
 from zgs_ros.streaming.ending import END_SECONDS, end_within
@@ -104,6 +104,8 @@ def _spin(executor: SingleThreadedExecutor) -> None:
             executor.spin()
         except (ExternalShutdownException, RCLError):
             raise
+        except InvalidHandle:  # of a topic that a transition's thread has taken from the graph
+            continue
         except Exception as error:
             log.log(logging.ERROR, "callback", f"a callback failed: {error}", exc_info=True)
 

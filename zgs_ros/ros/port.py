@@ -14,12 +14,19 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 
-from zgs_ros.ros.convert import InvalidHandle, RCLError, RclpyMessages, message_class
+from zgs_ros.ros.convert import (
+    InvalidHandle,
+    RCLError,
+    RclpyMessages,
+    message_class,
+    read_message,
+)
 from zgs_ros.ros.events import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from zgs_ros.ros.transitions import finished
 from zgs_ros.streaming.pairing import QUEUE_LENGTH
 from zgs_ros.streaming.port import RELIABLE, SENSOR, Callback, Handler, Offer, QosProfile
 from zgs_ros.streaming.throttle import ThrottledLog
+from zgs_ros.texts import printable
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +146,10 @@ class RclpyPublisher:
 class RclpySubscription:
     """A topic that is read; an exception of the callback costs its message, not the node.
 
+    Samples come in as bytes and are read here: of one that is no message the middleware would hand
+    over what it had read until then, under Cyclone DDS with an array as long as the sample claims
+    to have, which are gigabytes.
+
     Args:
         node: That subscribes.
         topic: As the node resolves it.
@@ -150,14 +161,14 @@ class RclpySubscription:
     def __init__(
         self, node: Node, topic: str, type_name: str, callback: Callback, qos: QosProfile
     ) -> None:
-        self.lost = 0
+        self._never_came = self._malformed = 0
         self._node = node
         self._topic = topic
+        self._type_name = type_name
         self._callback = callback
         self._log = ThrottledLog(logger)
-        subscribe = partial(
-            node.create_subscription, message_class(type_name), topic, self._take, _profile(qos)
-        )
+        kind, profile = message_class(type_name), _profile(qos)
+        subscribe = partial(node.create_subscription, kind, topic, self._take, profile, raw=True)
         try:
             lost = SubscriptionEventCallbacks(message_lost=self._count_lost)
             self._subscription = subscribe(event_callbacks=lost)
@@ -165,13 +176,27 @@ class RclpySubscription:
             self._subscription = subscribe()
         self._closed = False
 
+    @property
+    def lost(self) -> int:
+        """Messages that the middleware knows to be lost, or that are malformed."""
+        return self._never_came + self._malformed
+
     def close(self) -> None:
         """Takes it from the graph."""
         if not self._closed:
             self._closed = True
             self._node.destroy_subscription(self._subscription)
 
-    def _take(self, message: Any) -> None:
+    def _take(self, cdr: bytes) -> None:
+        try:
+            message = read_message(cdr, self._type_name)
+        except Exception as error:
+            self._malformed += 1
+            text = (
+                f"{self._topic}: {len(cdr)} bytes are no {self._type_name}: {printable(str(error))}"
+            )
+            self._log.log(logging.WARNING, "malformed", text)
+            return
         try:
             self._callback(message)
         except Exception as error:  # else it would end the executor, and the node with it
@@ -179,7 +204,7 @@ class RclpySubscription:
             self._log.log(logging.ERROR, "callback", text, exc_info=True)
 
     def _count_lost(self, event: Any) -> None:
-        self.lost = int(event.total_count)
+        self._never_came = int(event.total_count)
 
 
 class RosClock:
