@@ -22,9 +22,12 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from rclpy.task import Future
 from ros_process import ANSWER, PATIENCE
 from rosgraph_msgs.msg import Clock
+from rosidl_runtime_py import set_message_fields
+from rosidl_runtime_py.utilities import get_service
 from sensor_msgs.msg import CompressedImage, Image
 
 from zgs_ros.msg import SegmentArray
@@ -219,6 +222,14 @@ def query(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def service(node: Node, options: dict[str, Any]) -> str:
+    """Response of any service to a request with some fields, serialized, in hexadecimal digits."""
+    kind = get_service(options["type"])
+    request = kind.Request()
+    set_message_fields(request, options["fields"])
+    return str(serialize_message(call(node, kind, options["name"], request)).hex())
+
+
 def transitions(node: Node, options: dict[str, Any]) -> dict[str, Any]:
     """Sends the node through transitions of its lifecycle, named by label or id.
 
@@ -329,6 +340,7 @@ TASKS = {
         simulated,
         segment_image,
         query,
+        service,
         transitions,
         get_parameters,
         set_parameter,

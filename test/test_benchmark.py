@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 from zgs_ros.bench import literal
 from zgs_ros.bench.curves import Curve
 from zgs_ros.bench.given import tile_masks
+from zgs_ros.bench.limit import ProductRate, libraries, processor_peak
 from zgs_ros.bench.measuring import camera_frames
 from zgs_ros.bench.models import Bench, make_bench, random_clip
-from zgs_ros.bench.probes import ProductRate, count_flops, flop_counter, time_stages
+from zgs_ros.bench.probes import count_flops, flop_counter, time_stages
 from zgs_ros.cli import app
 from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.evaluation.metrics import adjusted_rand
@@ -33,6 +34,7 @@ from zgs_ros.evaluation.metrics import adjusted_rand
 STAGES = ["features", "encoding", "clustering", "refinement", "embedding", "labeling", "merging"]
 CPU = torch.device("cpu")
 SMALL = ["--size", "96x72", "--repeats", "1"]
+EXACT = ["--precision", "float32"]
 
 
 @cache
@@ -62,7 +64,8 @@ def test_every_stage_is_timed_counted_and_held_against_the_machines_rate(tmp_pat
     measurement = found["measurement"]
     assert list(measurement["stages"]) == [*STAGES, "whole"]
     rate = measurement["rate_flops"]
-    assert rate == max(measurement["rates_flops"].values()) > 0
+    rates = [rate for sizes in measurement["rates_flops"].values() for rate in sizes.values()]
+    assert rate == max(rates) > 0
     for name, stage in measurement["stages"].items():
         assert stage["p10_s"] <= stage["p50_s"] <= stage["p90_s"] <= stage["p99_s"], name
         assert stage["limit_s"] == pytest.approx(stage["flops"] / rate)
@@ -134,6 +137,33 @@ def test_the_rate_is_operations_by_seconds() -> None:
     assert rate.measure() == 2 * 3 * 5 * 7  # one product in one second of this clock
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_all_libraries_multiply_alike(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (torch.randn(size, 16, generator=generator).to(dtype) for size in (5, 7))
+    expected = rows.double() @ weight.double().T
+    found = libraries(CPU, dtype)
+    assert "PyTorch" in found
+    for name, library in found.items():
+        with torch.inference_mode():
+            result = library(rows, weight)()
+        if not isinstance(result, torch.Tensor):  # OpenVINO's
+            result = torch.from_numpy(np.array(result[0]))
+        result = result.to_dense() if result.is_mkldnn else result
+        (
+            torch.testing.assert_close(
+                result.double(), expected, rtol=0, atol=1e-4 if dtype == torch.float32 else 0.1
+            ),
+            name,
+        )
+
+
+def test_the_processors_peak_grows_with_its_cores() -> None:
+    one, two = processor_peak(1, torch.float32), processor_peak(2, torch.float32)
+    assert (one is None and two is None) or two == 2 * one
+    assert processor_peak(1, torch.float64) is None
+
+
 def test_stages_are_timed_by_the_given_clock() -> None:
     clock = count()
     segmenter = bench_of(2).segmenter
@@ -147,7 +177,7 @@ def test_stages_are_timed_by_the_given_clock() -> None:
 def test_the_literal_embedding_is_that_of_the_formulas() -> None:
     """Against the tests' own float64 version, which shares no code with it."""
     sigma = 2.0
-    bench = bench_of(2, clip__sigma=sigma, clip__masked_blocks=3)
+    bench = bench_of(2, clip__sigma=sigma, clip__masked_blocks=3, precision="float32")
     pixels = torch.randn(1, 3, *bench.tower.image_size, generator=torch.Generator().manual_seed(1))
     shares = literal.cover(np.stack(list(tile_masks(48, 48, 2).values())), bench.tower.grid)
     found = literal.embed_segments(bench.tower, pixels, shares, 3, sigma)
@@ -162,7 +192,7 @@ def test_the_literal_embedding_is_that_of_the_formulas() -> None:
 
 def test_the_literal_way_finds_the_same_embeddings(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    arguments = ["--compare", "reference", "--segments", "5", "--json", str(file)]
+    arguments = ["--compare", "reference", "--segments", "5", "--json", str(file), *EXACT]
     result = run(["--profile", "mini", *SMALL, *arguments, "--set", "clip.masked_blocks=4"])
     assert result.exit_code == 0, result.output
     found = json.loads(file.read_text())["comparison"]
@@ -177,7 +207,7 @@ def test_the_literal_way_finds_the_same_embeddings(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_literal_way_finds_the_same_embeddings_of_a_large_model(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    arguments = ["--compare", "reference", "--segments", "4", "--json", str(file)]
+    arguments = ["--compare", "reference", "--segments", "4", "--json", str(file), *EXACT]
     result = run(
         [
             *SMALL,

@@ -152,7 +152,8 @@ def test_a_part_of_the_image_sees_what_it_sees_in_the_whole(case: str, rectified
 
 
 def test_a_size_that_was_rounded_to_pixels_is_the_same_shape() -> None:
-    made = camera((120, 213), d=(), height=720, width=1280, k=K.ravel() * 20)
+    larger = (np.diag([20.0, 20.0, 1.0]) @ K).ravel()
+    made = camera((120, 213), d=(), height=720, width=1280, k=larger)
     assert made.matrix[0, 0] == pytest.approx(1000 * 213 / 1280)
     assert made.matrix[1, 1] == pytest.approx(1040 / 6)
 
@@ -170,6 +171,11 @@ def test_rectified_images_are_projected_by_p_and_else_by_k_without_distortion() 
     ("changes", "size", "text"),
     [
         ({"k": [0.0] * 9}, SIZE, "fx = 0, fy = 0; both must be above 0: calibrate the camera"),
+        (
+            {"k": [50.0, 0, 30, 0, 50, 24, 0, 0, 0]},
+            SIZE,
+            "last row (0.0, 0.0, 0.0), which must be 0 and (0.0, 0.0, 1.0): calibrate the camera",
+        ),
         ({"width": 0}, SIZE, "must be at least 1 x 1"),
         ({"d": [0.1] * 15}, SIZE, "has 15 distortion coefficients (allowed: 0, 4, 5, 8, 12, 14)"),
         ({"d": [0.1, np.nan, 0, 0, 0]}, SIZE, "must be in -1e+06 .. 1e+06, got"),

@@ -14,8 +14,11 @@ from zgs_ros.classes.registry import OFTEN, ClassRegistry
 from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
-from zgs_ros.streaming import messages, outputs
-from zgs_ros.streaming.outputs import Outputs, Showing, mask_outputs
+from zgs_ros.streaming import messages
+from zgs_ros.streaming import showing as made_of
+from zgs_ros.streaming.outputs import mask_outputs
+from zgs_ros.streaming.publishing import Outputs
+from zgs_ros.streaming.showing import Showing
 from zgs_ros.streaming.stream import Result
 
 TYPES = MessageTypes()
@@ -69,7 +72,7 @@ EXPECTED = {
 @pytest.mark.parametrize("case", SEEN)
 def test_each_pixel_has_the_number_of_its_segment(case: str) -> None:
     seen = showing(*(segment(*pair) for pair in SEEN[case]))
-    made = [make(seen) for make in (outputs.label_mask, outputs.label_mask_16, outputs.instances)]
+    made = [make(seen) for make in (made_of.label_mask, made_of.label_mask_16, made_of.instances)]
     assert [m.encoding for m in made] == ["mono8", "mono16", "32SC1"]
     assert tuple(pixels(message) for message in made) == EXPECTED[case]
 
@@ -82,7 +85,7 @@ def test_confidence_is_the_probability_in_255ths(
     class_id: int, probability: float | None, expected: int
 ) -> None:
     seen = showing(segment(1, class_id, probability))
-    assert pixels(outputs.confidence(seen)) == [0, expected]
+    assert pixels(made_of.confidence(seen)) == [0, expected]
 
 
 def test_the_mask_of_a_class_is_all_or_nothing() -> None:

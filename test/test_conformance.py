@@ -463,6 +463,39 @@ def test_a_segments_mask_is_had_by_its_track(world: World) -> None:
     assert gone.message == "the latest result has no segment with track_id 1000"
 
 
+def test_an_objects_own_points_and_box_are_in_the_target_frame(world: World) -> None:
+    world.start(**FAST, depth__enabled=True, target_frame="map", transform_timeout=5.0)
+    got = world.listen("/zgs/segments", SEGMENTS)
+    world.diagnosed(lambda seen: seen.values.get("result subscribers") == "yes")
+    world.publisher("/camera/image_raw", IMAGE)
+    header = world.header()
+    world.transform(header, "map", "optical", 10.0, static=True)
+    world.camera_info()
+    world.depth(header)
+    world.image(header)
+    world.until(lambda: got, "a result")
+    [_, right] = got[0].segments
+    found = world.call("object_cloud", "zgs_ros/srv/ObjectCloud", track_id=right.track_id)
+    assert (found.success, found.message) == (True, "")
+    assert (found.label, found.track_id, found.segment_id) == ("right", right.track_id, right.id)
+    cloud = found.cloud
+    assert (cloud.header.frame_id, cloud.header.stamp) == ("map", header.stamp)
+    assert (cloud.height, cloud.is_dense) == (1, True)
+    floats = np.frombuffer(bytes(cloud.data), "<f4").reshape(cloud.width, -1)
+    # Right of the optical axis by 0.5 .. 7.5 pixels, of which the border to the left half is cut off.
+    assert (floats[:, 0].min(), floats[:, 0].max()) == pytest.approx((10.15, 10.75), abs=0.01)
+    assert floats[:, 2] == pytest.approx(2.0)
+    middle = found.pose.position
+    assert (middle.x, middle.y, middle.z) == pytest.approx((10.45, 0.0, 2.0), abs=0.05)
+    # Its x axis is the longer side: 11 pixels down at 10 pixels a metre.
+    assert (found.size.x, found.size.y, found.size.z) == pytest.approx((1.1, 0.6, 0.0), abs=0.05)
+    gone = world.call("object_cloud", "zgs_ros/srv/ObjectCloud", track_id=1000)
+    assert (gone.success, gone.message) == (
+        False,
+        "the latest result has no segment with track_id 1000",
+    )
+
+
 def test_a_class_has_masks_and_camera_info_of_its_own(world: World, tmp_path: Path) -> None:
     file = tmp_path / "classes.yaml"
     file.write_text("classes: [{id: 3, name: port, phrases: [left], mask_topic: port_mask}]\n")

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.files.ownership import InUse
-from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.tools.following import FramePairs, NodeState
 from zgs_ros.tools.frames import Frame, FrameFolder
@@ -167,6 +168,51 @@ def test_a_link_in_the_place_of_the_lines_of_an_earlier_recording_is_not_followe
     with pytest.raises(FileExistsError, match=r"segments\.jsonl: is there, and not written"):
         FrameFolder(tmp_path)
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_list_of_impossible_size_is_not_read(tmp_path: Path) -> None:
+    record(tmp_path, b"one")
+    with (tmp_path / ".zgs_recording").open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FileExistsError, match="has 1099511627776 bytes"):
+        FrameFolder(tmp_path)
+    assert (tmp_path / "0001.jpg").read_bytes() == b"one"
+
+
+def test_a_line_without_end_costs_no_memory_and_no_other_line(tmp_path: Path) -> None:
+    record(tmp_path, b"one")
+    listed = tmp_path / ".zgs_recording"
+    head, _, rest = listed.read_bytes().partition(b"\n")
+    listed.write_bytes(head + b"\n" + b"x" * (1 << 24) + b"\n" + rest)
+    tracemalloc.start()
+    try:
+        with FrameFolder(tmp_path):
+            assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+    assert not (tmp_path / "0001.jpg").exists()
+
+
+def test_numbers_that_json_can_not_hold_are_null_in_a_recording(tmp_path: Path) -> None:
+    whole = frame(1, None)
+    nan, inf = float("nan"), float("inf")
+    odd = replace(
+        whole.segmentation.segments[0],
+        labels=(Label("mug", nan), Label("cup", inf)),
+        centroid=(nan, 1.0),
+        placement=Placement((nan, 0.5, -inf), (1.0, 1.0, inf)),
+    )
+    with FrameFolder(tmp_path) as recorder:
+        recorder.write(replace(whole, segmentation=replace(whole.segmentation, segments=(odd,))))
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    line = json.loads((tmp_path / "segments.jsonl").read_text(), parse_constant=refuse)
+    [segment] = line["segments"]
+    assert (segment["score"], segment["alternatives"][0]["score"]) == (None, None)
+    assert segment["centroid"] == [None, 1.0]
+    assert (segment["position"], segment["size"]) == ([None, 0.5, None], [1.0, 1.0, None])
 
 
 def test_one_recording_at_a_time_goes_to_a_folder(tmp_path: Path) -> None:

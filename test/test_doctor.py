@@ -304,6 +304,14 @@ def test_a_wrong_interpolation_is_told(tag: str, other: str, exams: tuple[Exam, 
         assert kind.preprocessing["interpolation"] in found.text
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_an_initial_logit_scale_is_told_in_every_arithmetic(precision: torch.dtype) -> None:
+    clip = load_clip(MINI.clip, CPU, precision)
+    for scale, level in ((1 / 0.07, "error"), (14.6, "warning"), (100.0, "ok")):
+        clip.model.logit_scale.data.fill_(math.log(scale))
+        assert of_clip.check_logit_scale(clip).level == level
+
+
 @pytest.mark.slow
 def test_random_weights_of_real_size_are_told(tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -337,6 +345,10 @@ def test_random_weights_of_real_size_are_told(tmp_path: Path) -> None:
     levels = {(f.room, f.name): f.level for f in findings}
     assert levels["clip", "activation"] == levels["clip", "normalisation"] == "ok"
     assert levels["clip", "resizing"] == levels["clip", "activation by names"] == "ok"
+    assert (
+        "clip",
+        "other ways",
+    ) not in levels  # which takes as long as all else, and could tell nothing
     assert levels["dino", "normalisation"] == "ok"
     unsaid = make_settings(
         SegmenterSettings, {"clip": {**settings.clip.model_dump(), "pretrained": ""}}

@@ -108,7 +108,9 @@ def test_phrases_of_groups_are_smoothed_over_a_track_like_labels() -> None:
     )
     classifier.embed_some()
     made = Enrichment(
-        make_settings(NodeSettings, {"tracking.smoothing": 30.0}), StepClock(), classifier
+        make_settings(NodeSettings, {"tracking.smoothing": 30.0}),
+        StepClock(),
+        classifier=classifier,
     )
     seen = made(result(seconds=1.0)).segmentation
     assert [(s.label, s.class_id) for s in seen.segments] == [("forklift", 9)]
@@ -122,7 +124,9 @@ def test_phrases_of_groups_are_smoothed_over_a_track_like_labels() -> None:
 def test_class_ids_are_those_of_smoothed_labels() -> None:
     classifier = Classifier(ClassRegistry(), lambda texts: np.zeros((0, 2), np.float32))
     made = Enrichment(
-        make_settings(NodeSettings, {"tracking.smoothing": 30.0}), StepClock(), classifier
+        make_settings(NodeSettings, {"tracking.smoothing": 30.0}),
+        StepClock(),
+        classifier=classifier,
     )
     labels = ["mug", "mug", "mug", "cup", "mug"]
     ids = [

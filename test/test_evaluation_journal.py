@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,27 @@ def test_a_damaged_line_costs_itself(tmp_path: Path) -> None:
     for damage in (b"\xff\xfe\n", b"{}\n", b"[" * 100_000 + b"\n", b"\n", b'{"name": 5}\n'):
         file.write_bytes(lines[0] + damage + lines[2])
         assert list(journal(tmp_path).entries) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(1 << 24, "a line of more than 16777216 bytes"), (1 << 40, "has 10995116277.. bytes")],
+)
+def test_what_no_evaluation_writes_is_not_read_into_memory(
+    tmp_path: Path, size: int, text: str
+) -> None:
+    file = filled(tmp_path, "a")
+    with file.open("r+b") as open_file:
+        open_file.truncate(size + file.stat().st_size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(JournalError, match=f"{text}.*--fresh"):
+            journal(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+    assert file.stat().st_size > size  # it stays, as it is somebody's
+    assert journal(tmp_path, fresh=True).entries == {}
 
 
 KILLED = """

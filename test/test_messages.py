@@ -22,8 +22,9 @@ from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Placement, Roi, Segment, Segmentation
 from zgs_ros.streaming import messages
 from zgs_ros.streaming.markers import ADD, CUBE, DELETE_ALL, TEXT, marker_array
-from zgs_ros.streaming.outputs import OUTPUTS, Outputs, Publishers, output_topic
+from zgs_ros.streaming.outputs import OUTPUTS, output_topic
 from zgs_ros.streaming.pairing import DepthFeed
+from zgs_ros.streaming.publishing import Outputs, Publishers
 from zgs_ros.streaming.stream import Result
 from zgs_ros.transforms import Transform
 
@@ -231,7 +232,7 @@ def test_only_what_somebody_listens_to_is_made(
 ) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        "zgs_ros.streaming.outputs.draw_overlay",
+        "zgs_ros.streaming.showing.draw_overlay",
         lambda image, *_: drawn.append(image) or np.zeros_like(image),
     )
     maker, made = outputs(*subscribed)

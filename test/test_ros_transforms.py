@@ -28,6 +28,7 @@ for seed in range(30):
         if rng.random() < 0.85:  # else the root of another tree
             parents[child] = rng.choice(names[:number])
     static = {child for child in parents if rng.random() < 0.3}
+    sent = []
     for _ in range(150):
         if not parents:
             break
@@ -39,8 +40,10 @@ for seed in range(30):
         translation = tuple(rng.uniform(-9, 9) for _ in range(3))
         stamp = round(rng.uniform(1, 15) * 10) * SECOND // 10
         sample = Sample(stamp, parents[child], translation, tuple(quaternion.tolist()))
-        for store in stores:
-            store.add(child, sample, child in static)
+        sent.append((child, sample, child in static))
+        for again in (sent[-1], *rng.choices(sent, k=rng.random() < 0.1)):
+            for store in stores:
+                store.add(*again)
     assert ours.parents() == tf2.parents(), seed
     for _ in range(300):
         target, source = rng.choice([*names, "nowhere"]), rng.choice(names)

@@ -16,8 +16,9 @@ from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.clouds import POINT, Surface
 from zgs_ros.geometry import CameraModel
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.streaming.answers import ServiceError, Services
 from zgs_ros.streaming.images import BadImage
-from zgs_ros.streaming.services import ServiceError, Services, query_result
+from zgs_ros.streaming.services import query_result
 from zgs_ros.streaming.stream import Result
 from zgs_ros.transforms import Transform
 

@@ -331,11 +331,28 @@ def no_tokenizer(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
 
 
+def sparse(folder: Path, name: str) -> None:
+    with (folder / name).open("r+b") as file:
+        file.truncate(1 << 33)
+
+
 @pytest.mark.parametrize(
     ("damage", "fragment"),
     [
         (pickled, "lacks model.safetensors; pickles are not loaded"),
-        (other_kind, "is of the kind llama, not gpt2"),
+        (other_kind, "is of the kind 'llama', not gpt2"),
+        (lambda folder: (folder / "config.json").write_text("[1]"), "is no object of JSON"),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), "is no object of JSON"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff"), "is no object of JSON"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": ["gpt2"]}'),
+            "is of the kind .*, not gpt2",
+        ),
+        (
+            lambda folder: sparse(folder, "config.json"),
+            "8589934592 bytes, at most 1048576 are read",
+        ),
+        (lambda folder: sparse(folder, "tokenizer.json"), "at most 67108864 are read"),
         (damaged, "captions.model"),
         (no_tokenizer, "tokenizer.json can't be read"),
     ],

@@ -33,6 +33,13 @@ faster than their pixels."""
 MAX_POINTS = 20_000
 """Larger segments are sampled: medians don't get better with more."""
 
+MAX_SAMPLES = 2000
+"""Of larger segments so many points tell in which depths they lie."""
+
+SLACK = 0.15
+"""A segment's border may be nearer or farther than its inside by this share of its largest extent: of
+thin things little but border is left. More lets in what is seen past masks that are a pixel too wide."""
+
 FOCAL_RANGE = 1000
 """Focal lengths are within this times the image's side: beyond it lies no lens, but a mistake."""
 
@@ -88,10 +95,18 @@ class CameraModel:
 
     def __post_init__(self) -> None:
         fx, fy = float(self.matrix[0, 0]), float(self.matrix[1, 1])
-        if not (np.isfinite(self.matrix).all() and fx > 0 and fy > 0):
+        if not (fx > 0 and fy > 0):
             raise ValueError(
                 f"the camera matrix has focal lengths fx = {fx:g}, fy = {fy:g}; both must be above 0: "
                 "calibrate the camera"
+            )
+        if not np.isfinite(self.matrix).all():
+            raise ValueError("the camera matrix holds nan or inf: calibrate the camera")
+        below, last = float(self.matrix[1, 0]), tuple(map(float, self.matrix[2]))
+        if below or last != (0, 0, 1):
+            raise ValueError(
+                f"the camera matrix has {below:g} below fx and the last row {last}, which must be 0 and "
+                "(0.0, 0.0, 1.0): calibrate the camera"
             )
         if min(self.size) < 1:
             raise ValueError(f"the camera's image size {self.size} must be at least 1 x 1")
@@ -268,8 +283,11 @@ def _place(
     if inner.sum() < MIN_PIXELS:
         inner = seen
     points = _points(inner, depth, rays)
-    near, far = np.percentile(points[:, 2], EXTENT)
+    few = points[:: 1 + len(points) // MAX_SAMPLES]
+    low, high = np.percentile(few, EXTENT, axis=0)
     # The border counts for the size, but not what is seen past it.
+    slack = SLACK * (high - low).max()
+    near, far = low[2] - slack, high[2] + slack
     outline = _points(seen & (depth >= near) & (depth <= far), depth, rays)
     if transform:
         points, outline = transform.apply(points), transform.apply(outline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -166,15 +167,21 @@ class Segmentation:
         }
 
 
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number for JSON, None for what it can't hold: messages from the network may carry nan."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
 def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "id": segment.id,
         "track_id": segment.track_id,
         "class_id": segment.class_id,
         "label": segment.label,
-        "score": round(segment.score, 6),
+        "score": rounded(segment.score, 6),
         "alternatives": [
-            {"label": label.text, "score": round(label.score, 6)} for label in segment.alternatives
+            {"label": label.text, "score": rounded(label.score, 6)}
+            for label in segment.alternatives
         ],
         "roi": {
             "x": segment.roi.x,
@@ -183,11 +190,11 @@ def _segment_to_dict(segment: Segment, embeddings: bool) -> dict[str, Any]:
             "height": segment.roi.height,
         },
         "area": segment.area,
-        "centroid": [round(segment.centroid[0], 3), round(segment.centroid[1], 3)],
+        "centroid": [rounded(value, 3) for value in segment.centroid],
     }
     if segment.placement:
-        entry["position"] = [round(value, 4) for value in segment.placement.position]
-        entry["size"] = [round(value, 4) for value in segment.placement.size]
+        entry["position"] = [rounded(value, 4) for value in segment.placement.position]
+        entry["size"] = [rounded(value, 4) for value in segment.placement.size]
     if embeddings:
         entry["embedding"] = [float(value) for value in segment.embedding]
     return entry

@@ -6,7 +6,7 @@ image -> DINO features -> segment tree -> pixels -> CLIP embeddings -> labels ->
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -19,6 +19,9 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
+from zgs_ros.engines.loading import load_engines
+from zgs_ros.engines.manifest import EngineError
+from zgs_ros.engines.running import Engine, WithEngine
 from zgs_ros.gpu.graphs import Tensors, graphed
 from zgs_ros.gpu.streams import SideStream
 from zgs_ros.gpu.upload import upload
@@ -32,7 +35,7 @@ from zgs_ros.merging import (
     merge_siblings,
     merge_together,
 )
-from zgs_ros.models.loading import BUNDLED, load_clip, load_dino, resolve_device
+from zgs_ros.models.loading import BUNDLED, ModelError, load_clip, load_dino, resolve_device
 from zgs_ros.models.precision import resolve_precision
 from zgs_ros.oversegmentation.components import drop_small, split_components
 from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
@@ -87,6 +90,7 @@ class Segmenter:
         dino: Feature model of the over-segmentation.
         clip: Embeds segments and texts.
         labeler: Names embeddings.
+        engines: What computes features and encoding instead of PyTorch, by these names.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Segmenter:
         dino: DinoFeatures,
         clip: ClipEmbedder,
         labeler: Labeler,
+        engines: Mapping[str, Engine] | None = None,
     ) -> None:
         self._settings = settings
         if settings.reference:
@@ -104,9 +109,15 @@ class Segmenter:
         self._labeler = labeler
         self._device = dino.mean.device
         graphs = settings.cuda_graphs
-        self._find_features = graphed(
+        self._find_features: Callable[..., Tensors] = graphed(
             lambda pixels: (dino(pixels),), "features", self._device, graphs
         )
+        engines = engines or {}
+        if "features" in engines:
+            self._find_features = WithEngine(self._find_features, engines["features"], "features")
+        if "encoding" in engines:
+            encode = WithEngine(clip.encode_pixels, engines["encoding"], "encoding")
+            self._clip = self._clip.with_engine(encode)
         self._fit_borders = graphed(
             partial(_fit_borders, settings.refinement, dino.patch, dino.stride, settings.reference),
             "borders",
@@ -345,7 +356,12 @@ def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Se
     precision = resolve_precision(settings, device)
     dino = load_dino(settings.dino, device, precision, settings.profile)
     clip = load_clip(settings.clip, device, precision, settings.profile)
-    return Segmenter(settings, dino, clip, load_labeler(settings, clip, device, begin_early))
+    try:
+        engines = load_engines(settings, dino, clip, precision)
+    except EngineError as error:
+        raise ModelError(str(error)) from error
+    labeler = load_labeler(settings, clip, device, begin_early)
+    return Segmenter(settings, dino, clip, labeler, engines)
 
 
 def _check_image(image: Image, max_pixels: int) -> None:

@@ -6,7 +6,8 @@ coordinates in the child to coordinates in the parent.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import itertools
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -130,25 +131,28 @@ class TransformBuffer:
         self._static: dict[str, Sample] = {}
 
     def add(self, child: str, sample: Sample, static: bool = False) -> None:
-        """Takes in where a frame is; what is older than `CACHE_SECONDS` is left out."""
+        """Takes in where a frame is; what is older than `CACHE_SECONDS` is left out, as is a repetition."""
         if static:
             self._moving.pop(child, None)
             self._static[child] = sample
             return
         self._static.pop(child, None)
         kept = self._moving.setdefault(child, deque())
-        oldest = (kept[-1].stamp if kept else sample.stamp) - round(CACHE_SECONDS * 1e9)
-        if sample.stamp < oldest:
-            return
+        if kept:
+            oldest = kept[-1].stamp - round(CACHE_SECONDS * 1e9)
+            while kept[0].stamp < oldest:  # before the new one comes, as in tf2
+                kept.popleft()
+            if sample.stamp < oldest:
+                return
         if not kept or sample.stamp > kept[-1].stamp:
             kept.append(sample)
-        else:  # behind those of its time, as in tf2
-            place = bisect_right(kept, sample.stamp, key=_stamp_of)
-            if sample != kept[place - 1] or not place:
-                kept.insert(place, sample)
-        oldest = kept[-1].stamp - round(CACHE_SECONDS * 1e9)
+        else:
+            first = bisect_left(kept, sample.stamp, key=_stamp_of)
+            behind = bisect_right(kept, sample.stamp, key=_stamp_of)
+            if sample not in itertools.islice(kept, first, behind):
+                kept.insert(behind, sample)
         room = max(2, MAX_SAMPLES // len(self._moving))
-        while kept[0].stamp < oldest or len(kept) > room:
+        while len(kept) > room:
             kept.popleft()
 
     def lookup(self, target: str, source: str, stamp: int) -> Transform | None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from depth_support import COMPRESSED
 from PIL import Image
 
 from fuzz.engine import target
@@ -161,3 +162,31 @@ def file(data: bytes) -> None:
     height, width, channels = pixels.shape
     assert (channels, pixels.dtype) == (3, np.uint8)
     assert 0 < height * width <= PIXELS, pixels.shape
+
+
+DEPTH_FORMATS = tuple(
+    sorted({make(np.ones((2, 2), np.float32))[0] for make in COMPRESSED.values()})
+)
+
+
+def _compressed_depths() -> Iterator[bytes]:
+    depth = np.linspace(0.3, 9, 12 * 16, dtype=np.float32).reshape(12, 16)
+    depth[4:7, 3:9] = np.nan
+    for make in COMPRESSED.values():
+        form, data = make(depth)
+        yield bytes([DEPTH_FORMATS.index(form)]) + data
+
+
+@target(BadDepth, seeds=_compressed_depths)
+def compressed_depth(data: bytes) -> None:
+    """A CompressedImage with depth: PNG or RVL behind a header, or a PNG or TIFF."""
+    first = data[0] if data else 0
+    known = first < len(DEPTH_FORMATS)
+    message = SimpleNamespace(
+        data=np.frombuffer(data[1:], np.uint8),
+        format=DEPTH_FORMATS[first] if known else data[:40].decode("latin1"),
+    )
+    metres = decode_depth(message, PIXELS)
+    assert metres.dtype == np.float32
+    assert metres.ndim == 2
+    assert 0 < metres.size <= PIXELS, metres.shape

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from fuzz.engine import scratch, target
+from fuzz.engine import Refused, scratch, target
+from zgs_ros.classes.file import HEAD, ClassFile, Content
+from zgs_ros.classes.groups import LAST, OTHER, ClassError
+from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.cli.options import node_parameters, read_remappings
 from zgs_ros.config import NodeSettings, SettingsError, load_settings
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary
@@ -67,3 +70,51 @@ def topics(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     cameras, image, depth, info = (text.split("|") + [""] * 4)[:4]
     input_topics(cameras.split(","), image, depth, info)
+
+
+def _class_seeds() -> Iterator[bytes]:
+    fixed = (
+        "classes:\n"
+        "  - {id: 1, name: floor, phrases: [floor, carpet], mask_topic: floor_mask}\n"
+        "  - {name: 'no'}\n"
+    )
+    for text in (
+        "",
+        HEAD,
+        fixed,
+        HEAD + '  mug: 2\n  "red \\t mug": 300\n',
+        fixed + "seen: {mug: 2, chair: 3}\nversion: 1\n",
+        fixed.replace("\n", "\r\n") + "seen:\r\n    mug: 254 # a mug\r\n",
+        "seen: ~\n",
+        "seen: &a {mug: 2}\n",
+        "version: 2\n",
+        "seen:\n  mug: 2\n  MUG: 3\n",
+    ):
+        yield text.encode()
+
+
+@target(ClassError, seeds=_class_seeds, longest=2048)
+def classes(data: bytes) -> None:
+    """A file of classes: what stands in it stays, and a node that reads it can number labels."""
+    path = scratch() / "classes.yaml"
+    path.write_bytes(data)
+    before = ClassFile(path).read()
+    registry = ClassRegistry(ClassFile(path), patience=None)
+    assert path.read_bytes() == data or any(not group.id for group in before.groups)
+    ids = registry.number(["fuzzed mug", "floor"])
+    assert all(1 <= number <= LAST for number in ids.values()), ids
+    path.write_bytes(data)
+
+    def choose(content: Content) -> dict[str, int]:
+        taken = {*content.seen.values(), *(group.id for group in content.groups), OTHER}
+        return {'fuzzed: "mug"': next(n for n in range(1, LAST) if n not in taken)}
+
+    try:
+        after = ClassFile(path).add(choose)
+    except ClassError:
+        if path.read_bytes() != data:
+            raise AssertionError("it was changed, though it can't be added to") from None
+        raise Refused from None
+    assert ClassFile(path).read() == after
+    assert after.groups == before.groups
+    assert before.seen.items() < after.seen.items()

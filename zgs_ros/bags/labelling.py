@@ -22,8 +22,9 @@ from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.frames import TF, TF_STATIC, TF_TYPE, Frames, frame_name
 from zgs_ros.streaming.images import BadImage, decode
 from zgs_ros.streaming.messages import stamp_ns
-from zgs_ros.streaming.outputs import OUTPUTS, Outputs
+from zgs_ros.streaming.outputs import OUTPUTS
 from zgs_ros.streaming.pairing import QUEUE_LENGTH, DepthFeed, DepthTicket
+from zgs_ros.streaming.publishing import Outputs
 from zgs_ros.streaming.stream import Result
 from zgs_ros.transforms import TransformBuffer
 

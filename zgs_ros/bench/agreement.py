@@ -75,9 +75,9 @@ def agree(bench: Bench, count: int, size: tuple[int, int]) -> Agreement:
         raise SettingsError(
             "segments: --compare float32 needs them as they are found, --segments 0"
         )
-    if bench.precision == torch.float32:
+    if bench.precision == torch.float32 and not bench.engines:
         raise SettingsError("precision: is float32 already; --compare float32 needs another")
-    values = {**flatten(bench.settings), "precision": "float32"}
+    values = {**flatten(bench.settings), "precision": "float32", "backend": "torch"}
     exact = make_bench(make_settings(type(bench.settings), values), 0)
     partitions, pixels = [], []
     same: list[bool] = []

@@ -101,6 +101,8 @@ def compare(bench: Bench, image: Image, repeats: int, clock: Clock = WALL) -> Co
     values = {**flatten(bench.settings), "refinement.method": "crf"}
     published = bench.with_settings(make_settings(type(bench.settings), values)).segmenter
     assert isinstance(published, GivenSegmenter)
+    tower = bench.tower
+    assert isinstance(tower, ImageTower)  # in this mode
 
     def time_both(
         step: str, literally: Callable[[], Any], own: Callable[[], Any]

@@ -7,6 +7,7 @@ around seeded points, of which one sibling pair in every four segments is named 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from zgs_ros.config import SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.engines.running import Engine
 from zgs_ros.labeling.retrieval import RetrievalLabeler
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.tree import Node, SegmentTree
@@ -69,6 +71,7 @@ class GivenSegmenter(Segmenter):
         clip: Embeds segments and texts.
         labeler: Names embeddings.
         segments: Number of segments before merging.
+        engines: As for `Segmenter`.
     """
 
     def __init__(
@@ -78,8 +81,9 @@ class GivenSegmenter(Segmenter):
         clip: ClipEmbedder,
         labeler: GivenLabels,
         segments: int,
+        engines: Mapping[str, Engine] | None = None,
     ) -> None:
-        super().__init__(settings, dino, clip, labeler)
+        super().__init__(settings, dino, clip, labeler, engines)
         self._segments = segments
         self._leaves = min(segments, settings.clustering.splits + 1)
         self._tilings: dict[tuple[int, ...], _Tiling] = {}

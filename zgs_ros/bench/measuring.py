@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from zgs_ros import __version__
+from zgs_ros.bench.limit import ProductRate, libraries, processor_peak
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import (
     WALL,
     Clock,
     PeakMemory,
     Product,
-    ProductRate,
     count_flops,
     time_stages,
 )
@@ -61,7 +61,8 @@ class Measurement:
         images: Images per call.
         stages: Seconds of each stage, and of the ``whole``.
         flops: Operations of each stage, and of the ``whole``; see `probes.NOT_COUNTED`.
-        rates: Operations per second in matrix products, by size.
+        rates: Operations per second in matrix products, by library and size.
+        peak: Those that the processor can do at most, None where that is unknown.
         memory: Peak bytes, see `probes.PeakMemory`.
         segments: Per call, after merging.
         repeats: Number of calls measured.
@@ -70,15 +71,16 @@ class Measurement:
     images: int
     stages: dict[str, Spread]
     flops: dict[str, int]
-    rates: dict[str, float]
+    rates: dict[str, dict[str, float]]
+    peak: float | None
     memory: dict[str, int]
     segments: float
     repeats: int
 
     @property
     def rate(self) -> float:
-        """The machine's limit: operations per second at the size that it does best."""
-        return max(self.rates.values())
+        """The machine's limit: operations per second at the size and with the library that do best."""
+        return max(rate for by_size in self.rates.values() for rate in by_size.values())
 
     def limit(self, stage: str) -> float:
         """Seconds that the stage's operations take at the machine's rate."""
@@ -104,6 +106,7 @@ class Measurement:
             "stages": stages,
             "rates_flops": self.rates,
             "rate_flops": self.rate,
+            "processor_peak_flops": self.peak,
             "memory_bytes": self.memory,
             "segments": self.segments,
             "repeats": self.repeats,
@@ -138,25 +141,35 @@ def measure(
         segment(batches[call % len(batches)])
     peak = memory.read()
     sizes = linear_layers(bench, batches[0])
-    products = [ProductRate(size, bench.device, bench.precision, clock) for size in sizes]
-    rates: list[list[float]] = []
+    products = {
+        (name, "x".join(map(str, size))): ProductRate(
+            size, bench.device, bench.precision, clock, library
+        )
+        for name, library in libraries(bench.device, bench.precision).items()
+        for size in sizes
+    }
+    found_rates: dict[tuple[str, str], list[float]] = {key: [] for key in products}
     stages: dict[str, list[float]] = {}
     found: list[int] = []
     for call in range(repeats):
         batch = batches[call % len(batches)]
-        rates.append([product.measure() for product in products])
+        for key, product in products.items():
+            found_rates[key].append(product.measure())
         seconds, results = _timed(bench, batch, clock)
         for name, value in seconds.items():
             stages.setdefault(name, []).append(value)
         found.append(sum(len(result.segments) for result in results))
-    medians = np.median(rates, axis=0)
+    rates: dict[str, dict[str, float]] = {}
+    for (name, size_name), values in found_rates.items():
+        rates.setdefault(name, {})[size_name] = float(np.median(values))
     return Measurement(
         images=len(batches[0]),
         stages={name: Spread.of(values) for name, values in stages.items()},
         flops=flops,
-        rates={
-            "x".join(map(str, size)): float(rate) for size, rate in zip(sizes, medians, strict=True)
-        },
+        rates=rates,
+        peak=processor_peak(torch.get_num_threads(), bench.precision)
+        if bench.device.type == "cpu"
+        else None,
         memory=peak,
         segments=float(np.mean(found)),
         repeats=repeats,
@@ -224,6 +237,7 @@ def describe_run(bench: Bench, size: tuple[int, int]) -> dict[str, Any]:
         "given_segments": bench.segments,
         "device": str(bench.device),
         "precision": str(bench.precision).removeprefix("torch."),
+        "backend": {name: engine.runs_on for name, engine in bench.engines.items()} or "torch",
     }
 
 

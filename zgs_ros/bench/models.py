@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import open_clip
 import timm
 import torch
 
 from zgs_ros.bench.given import GivenLabels, GivenSegmenter, random_units
-from zgs_ros.config import ClipSettings, DinoSettings, SegmenterSettings, SettingsError
+from zgs_ros.config import (
+    ClipSettings,
+    DinoSettings,
+    SegmenterSettings,
+    SettingsError,
+    flatten,
+    make_settings,
+)
 from zgs_ros.embedding.clip import ClipEmbedder
 from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.engines.loading import load_engines
+from zgs_ros.engines.making import make_engines
+from zgs_ros.engines.manifest import EngineError
+from zgs_ros.engines.running import Engine
 from zgs_ros.labeling.labeler import load_labeler
 from zgs_ros.labeling.retrieval import RetrievalLabeler
 from zgs_ros.labeling.vocabulary import load_vocabulary
@@ -47,6 +60,7 @@ class Bench:
         device: Where they compute.
         precision: In which arithmetic.
         segments: Segments of every image, which are given; 0: those that the models find.
+        engines: What computes instead of PyTorch.
     """
 
     settings: SegmenterSettings
@@ -56,6 +70,7 @@ class Bench:
     device: torch.device
     precision: torch.dtype
     segments: int
+    engines: Mapping[str, Engine] = field(default_factory=dict)
 
     @property
     def tower(self) -> ImageTower | DenseTower:
@@ -64,16 +79,21 @@ class Bench:
 
     def with_settings(self, settings: SegmenterSettings) -> Bench:
         """The same models under other settings of the steps between them."""
-        segmenter = _segmenter(settings, self.dino, self.clip, self.device, self.segments)
+        segmenter = _segmenter(
+            settings, self.dino, self.clip, self.device, self.segments, self.engines
+        )
         return replace(self, settings=settings, segmenter=segmenter)
 
 
-def make_bench(settings: SegmenterSettings, segments: int) -> Bench:
+def make_bench(
+    settings: SegmenterSettings, segments: int, size: tuple[int, int] = (640, 480)
+) -> Bench:
     """Sets up models for measuring: bundled ones as they are, others randomly initialised.
 
     Args:
         settings: Labels must come by retrieval; captions have a benchmark of their own.
         segments: Segments of every image, which are given; 0 takes those that the models find.
+        size: (width, height) of the images, which engines of another backend than torch are made for.
 
     Raises:
         SettingsError: If labels are captions.
@@ -89,8 +109,39 @@ def make_bench(settings: SegmenterSettings, segments: int) -> Bench:
     precision = resolve_precision(settings, device)
     dino = random_dino(settings.dino, device, precision)
     clip = random_clip(settings.clip, device, precision)
-    segmenter = _segmenter(settings, dino, clip, device, segments)
-    return Bench(settings, segmenter, dino, clip, device, precision, segments)
+    engines = _engines(settings, dino, clip, precision, size)
+    segmenter = _segmenter(settings, dino, clip, device, segments, engines)
+    return Bench(settings, segmenter, dino, clip, device, precision, segments, engines)
+
+
+def _engines(
+    settings: SegmenterSettings,
+    dino: DinoFeatures,
+    clip: ClipEmbedder,
+    precision: torch.dtype,
+    size: tuple[int, int],
+) -> dict[str, Engine]:
+    """Engines of these models, made for the occasion unless there is a folder of them.
+
+    Raises:
+        ModelError: If they can't be made or run.
+    """
+    if settings.backend == "torch":
+        return {}
+    try:
+        if settings.engines:
+            return load_engines(settings, dino, clip, precision)
+        cpu = torch.device("cpu")
+        exact = (
+            random_dino(settings.dino, cpu, torch.float32),
+            random_clip(settings.clip, cpu, torch.float32),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            make_engines(settings, *exact, Path(folder), size)
+            given = make_settings(type(settings), {**flatten(settings), "engines": folder})
+            return load_engines(given, dino, clip, precision)
+    except EngineError as error:
+        raise ModelError(str(error)) from error
 
 
 def _segmenter(
@@ -99,16 +150,17 @@ def _segmenter(
     clip: ClipEmbedder,
     device: torch.device,
     segments: int,
+    engines: Mapping[str, Engine],
 ) -> Segmenter:
     if not segments and settings.clip.model in BUNDLED:
-        return Segmenter(settings, dino, clip, load_labeler(settings, clip, device))
+        return Segmenter(settings, dino, clip, load_labeler(settings, clip, device), engines)
     phrases = load_vocabulary(settings.labeling.vocabulary, settings.labeling.extra_vocabulary)
     texts = random_units(len(phrases), clip.dimensions)
     labeler = RetrievalLabeler(phrases, texts, settings.labeling.alternatives)
     if not segments:
-        return Segmenter(settings, dino, clip, labeler)
+        return Segmenter(settings, dino, clip, labeler, engines)
     given = GivenLabels(labeler, segments, clip.dimensions)
-    return GivenSegmenter(settings, dino, clip, given, segments)
+    return GivenSegmenter(settings, dino, clip, given, segments, engines)
 
 
 def random_dino(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from zgs_ros.stages import Probe, stage_probe
@@ -20,8 +19,6 @@ NOT_COUNTED = (
     "multiply-add, in PyTorch; not normalisation, softmax, activations and resampling, and nothing "
     "that NumPy and SciPy do (Ward's last merges, retrieval of labels, masks)."
 )
-MIN_SECONDS = 0.05
-"""A matrix product is repeated until its measurement takes this long."""
 
 Clock = Callable[[], float]
 """Seconds since some moment."""
@@ -129,41 +126,6 @@ def _fused_attention(
 
 def _distances(left: Sequence[int], right: Sequence[int], *_: Any, **__: Any) -> int:
     return 2 * left[-2] * right[-2] * left[-1]
-
-
-class ProductRate:
-    """How many operations per second the machine does in matrix products of one size.
-
-    Args:
-        product: The size, that of a linear layer.
-        device: Where.
-        dtype: In which arithmetic.
-        clock: What time is.
-    """
-
-    def __init__(
-        self, product: Product, device: torch.device, dtype: torch.dtype, clock: Clock = WALL
-    ) -> None:
-        self._clock = clock
-        rows, inner, columns = product
-        generator = torch.Generator().manual_seed(0)
-        self._rows = torch.randn(rows, inner, generator=generator).to(device, dtype)
-        self._weight = torch.randn(columns, inner, generator=generator).to(device, dtype)
-        self._flops = 2 * rows * inner * columns
-
-    @torch.inference_mode()
-    def measure(self) -> float:
-        """Operations per second, in products that take `MIN_SECONDS` together."""
-        count, seconds = 0, 0.0
-        batch = 1
-        while seconds < MIN_SECONDS:
-            start = self._clock()
-            for _ in range(batch):
-                functional.linear(self._rows, self._weight)
-            synchronise(self._rows.device)
-            count, seconds = batch, self._clock() - start
-            batch *= 2
-        return count * self._flops / seconds
 
 
 class PeakMemory:

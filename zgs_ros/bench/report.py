@@ -18,17 +18,24 @@ def run_line(run: Mapping[str, Any]) -> str:
     machine = run["machine"]
     where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
     given = run["given_segments"]
+    backend = run.get("backend", "torch")
+    by = "" if backend == "torch" else f" by {', '.join(dict.fromkeys(backend.values()))}"
     return (
         f"profile {run['profile']} ({', '.join(run['models'])}), {run['size']}, "
         f"{f'{given} given segments' if given else 'segments as found'}, {run['precision']} on "
-        f"{run['device']}: {where}, {machine['threads']} threads, load {machine['load']:.1f}, "
+        f"{run['device']}{by}: {where}, {machine['threads']} threads, load {machine['load']:.1f}, "
         f"torch {machine['torch']}; {run['clock']} time; {run['date']}"
     )
 
 
 def stages_table(results: Mapping[str, Any]) -> Table:
     """Time, operations and distance to the limit of every stage, see `Measurement.to_dict`."""
-    rates = ", ".join(f"{size}: {_giga(rate)}" for size, rate in results["rates_flops"].items())
+    rates = "; ".join(
+        f"{library} {', '.join(f'{size}: {_giga(rate)}' for size, rate in by_size.items())}"
+        for library, by_size in results["rates_flops"].items()
+    )
+    peak = results["processor_peak_flops"]
+    of_peak = f" The processor's vector units can do {_giga(peak)} at most." if peak else ""
     memory = ", ".join(f"{name} {_mebi(size)}" for name, size in results["memory_bytes"].items())
     limit = _giga(results["rate_flops"])
     rows = [
@@ -50,7 +57,7 @@ def stages_table(results: Mapping[str, Any]) -> Table:
         ("stage", "ms", "p10 .. p90", "GFLOP", "GFLOP/s", "limit ms", "limit %"),
         tuple(rows),
         f"Limit: matrix products at {limit} GFLOP/s, the best of {rates} GFLOP/s (rows x inner x "
-        f"columns), measured in turn with the images. {NOT_COUNTED} Peak memory [MiB]: {memory}. "
+        f"columns), measured in turn with the images.{of_peak} {NOT_COUNTED} Peak memory [MiB]: {memory}. "
         f"Segments after merging: {results['segments']:g}.",
     )
 

@@ -8,6 +8,7 @@ from zgs_ros.cli import live, models
 from zgs_ros.cli.bench import bench
 from zgs_ros.cli.doctor import doctor
 from zgs_ros.cli.evaluate import evaluate
+from zgs_ros.cli.export import export
 from zgs_ros.cli.label import label
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ for command in (
     doctor,
     evaluate,
     bench,
+    export,
 ):
     app.command()(command)
 app.add_typer(models.app, name="models")

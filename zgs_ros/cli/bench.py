@@ -111,10 +111,10 @@ def bench(
     ones. Images come from the synthetic camera. Labels come by retrieval, captions have a benchmark
     of their own (benchmarks/captions.py).
     """
-    from zgs_ros.cli.options import command, node_settings
+    from zgs_ros.cli.options import command, image_size, node_settings
 
     with command():
-        request = Request(_size(size), repeats, warmup, _clock(clock), json_)
+        request = Request(image_size(size), repeats, warmup, _clock(clock), json_)
         mode = _mode(compare, curve, profiles)
         if mode == "profiles":
             flags = {
@@ -140,7 +140,7 @@ def bench(
             given = 0 if compare == FLOAT32 else _default_segments(settings)
         from zgs_ros.bench.models import make_bench
 
-        subject = make_bench(settings, given)
+        subject = make_bench(settings, given, request.size)
         _check_clock(clock, subject.device.type)
         if compare == FLOAT32:
             _agree(subject, request, scenes)
@@ -238,17 +238,6 @@ def _write(path: Path | None, results: dict[str, Any]) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def _size(text: str) -> tuple[int, int]:
-    from zgs_ros.config import SettingsError
-
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
-        raise SettingsError(
-            f"--size {text!r}: must be WIDTHxHEIGHT, at least 8x8, for example 640x480"
-        )
-    return int(width), int(height)
 
 
 def _clock(name: str) -> str:

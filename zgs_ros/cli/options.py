@@ -163,3 +163,19 @@ def network_of(domain: int | None, local: bool) -> Any:
 def _fail(error: Exception, code: int) -> NoReturn:
     typer.secho(printable_lines(f"zgs: {error}"), fg=typer.colors.RED, err=True)
     raise SystemExit(code)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(width, height) in pixels of WIDTHxHEIGHT.
+
+    Raises:
+        zgs_ros.config.SettingsError: If it is something else.
+    """
+    from zgs_ros.config import SettingsError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
+        raise SettingsError(
+            f"--size {text!r}: must be WIDTHxHEIGHT, at least 8x8, for example 640x480"
+        )
+    return int(width), int(height)

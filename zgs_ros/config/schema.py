@@ -348,6 +348,14 @@ class SegmenterSettings(_Section):
         description="Whether every step is done as in the authors' code, also where another way is "
         "better; for comparison with published numbers.",
     )
+    backend: Literal["torch", "openvino", "onnxruntime"] = Field(
+        "torch",
+        description="What computes features and encoding: PyTorch, or OpenVINO or ONNX Runtime with "
+        "engines of `zgs export`.",
+    )
+    engines: str = Field(
+        "", description="Folder of engines that `zgs export` wrote, for another backend than torch."
+    )
     cuda_graphs: bool = Field(
         False,
         description="Whether a CUDA GPU replays CUDA graphs, which spares the CPU telling it every "

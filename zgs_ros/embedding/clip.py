@@ -73,6 +73,7 @@ class ClipEmbedder:
         segment_batch: Segments of an image that go through the masked blocks together.
         cuda_graphs: Whether a GPU replays CUDA graphs, see `zgs_ros.gpu.graphs`.
         reference: Whether the share of a patch that a mask covers is taken as in the authors' code.
+        engine: Does what `encode_pixels` does, some other way.
 
     Raises:
         ValueError: If there is no such mode, or the image tower can't do it: masked modes need a ViT with
@@ -90,6 +91,7 @@ class ClipEmbedder:
         segment_batch: int = 32,
         cuda_graphs: bool = False,
         reference: bool = False,
+        engine: Function | None = None,
     ) -> None:
         if mode not in get_args(Mode):
             raise ValueError(f"clip.mode: {mode!r} is not one of {', '.join(get_args(Mode))}")
@@ -105,6 +107,7 @@ class ClipEmbedder:
             "segment_batch": segment_batch,
             "cuda_graphs": cuda_graphs,
             "reference": reference,
+            "engine": engine,
         }
         self._reference = reference
         self._mode = mode
@@ -127,7 +130,8 @@ class ClipEmbedder:
             subtraction = sigma if mode == "global_subtraction" else None
             encode = partial(encode_images, tower, blocks, subtraction)
             embed = partial(_embed_shared, tower, blocks, subtraction)
-        self._encode_images = graphed(encode, "encoding", self._device, cuda_graphs)
+        self._encode = encode
+        self._encode_images = engine or graphed(encode, "encoding", self._device, cuda_graphs)
         self._embed_segments = graphed(embed, "embedding", self._device, cuda_graphs)
 
     @property
@@ -140,6 +144,16 @@ class ClipEmbedder:
     def dimensions(self) -> int:
         """Length of an embedding."""
         return self._tower.dimensions
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of what the image tower sees."""
+        return self._tower.image_size
+
+    @property
+    def encodes(self) -> bool:
+        """Whether anything is computed once per image; not so in mode ``"crop"``."""
+        return self._mode != "crop"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -157,11 +171,15 @@ class ClipEmbedder:
         Raises:
             ValueError: If there is no such mode, or the model has fewer blocks than `blocks`.
         """
-        return self._with(mode=mode, blocks=blocks, sigma=sigma)
+        return self._with(mode=mode, blocks=blocks, sigma=sigma, engine=None)
 
     def with_cuda_graphs(self) -> ClipEmbedder:
         """The same, but a GPU replays CUDA graphs; see `zgs_ros.gpu.graphs`."""
         return self._with(cuda_graphs=True)
+
+    def with_engine(self, engine: Function) -> ClipEmbedder:
+        """The same, but images are encoded by an engine."""
+        return self._with(engine=engine)
 
     def as_reference(self) -> ClipEmbedder:
         """The same, but masks are reduced to patches as in the authors' code."""
@@ -192,6 +210,14 @@ class ClipEmbedder:
                 raise ValueError(f"masks {mask.shape[1:]} do not fit an image of {image.shape[:2]}")
         return self.embed(self.encode([upload(image, self._device) for image in images]), masks)
 
+    def encode_pixels(self, pixels: Tensor) -> Tensors:
+        """What `encode` keeps of images, by PyTorch.
+
+        Args:
+            pixels: (images, 3, *image_size), normalised.
+        """
+        return self._encode(pixels)
+
     @torch.inference_mode()
     def encode(self, images: Sequence[Tensor]) -> EncodedImages:
         """Runs all that does not depend on segments, once per image.
@@ -203,8 +229,11 @@ class ClipEmbedder:
             return EncodedImages(images, None)
         pixels = torch.cat([self.prepare(image) for image in images])
         found = self._encode_images(pixels)
-        shared = PatchTable(*found) if self._mode == "dense" else Shared(*found)
-        return EncodedImages(images, shared)
+        if self._mode == "dense":
+            return EncodedImages(images, PatchTable(*found))
+        *parts, squares = found
+        narrow = [part.to(self._tower.weight.dtype) for part in parts]
+        return EncodedImages(images, Shared._make([*narrow, squares]))
 
     @torch.inference_mode()
     def embed(
@@ -237,11 +266,6 @@ class ClipEmbedder:
         if not rows:
             return [np.zeros((0, self.dimensions), np.float32) for _ in masks]
         return [part.numpy() for part in torch.cat(rows).cpu().split([len(m) for m in masks])]
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) of what the image tower is given."""
-        return self._tower.image_size
 
     def prepare(self, image: Tensor) -> Tensor:
         """What the image tower is given: resized and normalised.

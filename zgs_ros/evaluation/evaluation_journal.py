@@ -22,6 +22,9 @@ E = TypeVar("E", bound=BaseModel)
 _ANOTHER = "choose another folder with --out"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_DESCRIPTION = 1 << 20
+_LONGEST_LINE = 1 << 24
+_LONGEST_FILE = 1 << 31
+"""Largest scores.jsonl [bytes]: an entry has a few kB, or 0.1 MB with every label of an image."""
 
 
 class EvaluationJournal(Generic[E]):
@@ -96,8 +99,20 @@ class EvaluationJournal(Generic[E]):
         """The entries of whole lines; the end of one that was cut off is removed."""
         entries: dict[str, E] = {}
         with open(os.open(self._path, _FLAGS, 0o666), "rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) > _LONGEST_FILE:
+                raise JournalError(
+                    f"{self._path}: has {size} bytes, more than an evaluation writes (at most "
+                    f"{_LONGEST_FILE}); {_ANOTHER}, or start anew with --fresh"
+                )
             whole = 0
-            for line in file:  # by "\n" alone, which JSON never has within
+            while line := file.readline(
+                _LONGEST_LINE
+            ):  # by "\n" alone, which JSON never has within
+                if len(line) == _LONGEST_LINE:
+                    raise JournalError(
+                        f"{self._path}: has a line of more than {_LONGEST_LINE} bytes, longer than an "
+                        f"evaluation writes; {_ANOTHER}, or start anew with --fresh"
+                    )
                 entry = _parse(kind, line)
                 if entry is not None:
                     entries[entry.name] = entry  # type: ignore[attr-defined]

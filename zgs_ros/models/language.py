@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from zgs_ros.models.hub import weights_file
+from zgs_ros.texts import quoted
 
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", "tokenizer.json", WEIGHTS)
+
+MAX_BYTES = {"config.json": 1 << 20, "tokenizer.json": 1 << 26}
+"""Largest files that are read; those of GPT-2 have 1 kB and 2 MB."""
 
 
 def find_language_model(name: str, download: bool = True) -> Path:
@@ -60,9 +64,13 @@ def read_language_model(folder: Path) -> tuple[Any, Any]:
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
-    kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
-    if kind != "gpt2":
-        raise ValueError(f"is of the kind {kind}, not gpt2; use for example openai-community/gpt2")
+    for name, most in MAX_BYTES.items():
+        if (size := (folder / name).stat().st_size) > most:
+            raise ValueError(f"{folder / name} has {size} bytes, at most {most} are read")
+    if (kind := _kind(folder / "config.json")) != "gpt2":
+        raise ValueError(
+            f"is of the kind {quoted(kind)}, not gpt2; use for example openai-community/gpt2"
+        )
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -80,3 +88,18 @@ def read_language_model(folder: Path) -> tuple[Any, Any]:
     except Exception as error:  # the library raises nothing more special
         raise ValueError(f"{folder / 'tokenizer.json'} can't be read ({error})") from None
     return model, tokenizer
+
+
+def _kind(path: Path) -> object:
+    """What a config.json says that its model is.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no object of JSON")
+    return config.get("model_type")

@@ -94,9 +94,10 @@ class DinoFeatures(torch.nn.Module):
             float32 (images, 3, height', width'), short side `short_side`.
         """
         mode: Literal["lanczos", "bilinear"] = "lanczos" if self._reference else "bilinear"
-        return resize_images(images, self._resized(*images[0].shape[:2]), mode)
+        return resize_images(images, self.resized(*images[0].shape[:2]), mode)
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels of what the model sees of an image of this size."""
         aspect = min(max(height, width) / min(height, width), MAX_ASPECT)
         if self._reference:
             long_side = int(self.short_side * aspect)

@@ -20,6 +20,7 @@ from zgs_ros.config import NodeSettings
 from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
 from zgs_ros.streaming import messages
+from zgs_ros.streaming.answers import ServiceError, Services
 from zgs_ros.streaming.diagnostics import Diagnosis, diagnostic_array
 from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.frames import TransformListener
@@ -36,14 +37,12 @@ from zgs_ros.streaming.interface import (
 )
 from zgs_ros.streaming.memory import memory_facts, trim_memory
 from zgs_ros.streaming.messages import stamp_ns
-from zgs_ros.streaming.outputs import Outputs, open_outputs
 from zgs_ros.streaming.pairing import Recent, RecentMessages
 from zgs_ros.streaming.port import Port, Publisher, Reply
+from zgs_ros.streaming.publishing import Outputs, open_outputs
 from zgs_ros.streaming.services import (
     SERVICES,
     Service,
-    ServiceError,
-    Services,
     outcome,
     submit,
 )

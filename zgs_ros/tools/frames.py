@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, count
@@ -13,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from zgs_ros.files.ownership import MARK, is_own_text, sole_writer, write_whole
-from zgs_ros.segmentation import Segmentation
+from zgs_ros.segmentation import Segmentation, rounded
 
 LIST, LOCK = ".zgs_recording", ".zgs_recording.lock"
 """Files in the folder: what was written to it, and who writes it now."""
+
+MAX_LIST = 1 << 28
+"""Largest list [bytes]: of three million pictures."""
+
+MAX_LINE = 4096
+MAX_OVERLAY = 1 << 27
+"""Larger files are no overlays [bytes]."""
 
 _OVERLAY = re.compile(r"\d{4,}(-\d+)?\.jpg", re.ASCII)
 
@@ -52,8 +60,8 @@ class Frame:
             "frame": self.number,
             "stamp": {"sec": stamp.sec, "nanosec": stamp.nanosec},
             "frame_id": self.header.frame_id,
-            "latency": None if self.latency is None else round(self.latency, 4),
-            "processing_time": round(self.processing_time, 4),
+            "latency": rounded(self.latency, 4),
+            "processing_time": rounded(self.processing_time, 4),
             "overlay": overlay,
             **self.segmentation.to_dict(),
         }
@@ -79,15 +87,13 @@ class FrameFolder:
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(sole_writer(folder / LOCK))
-            written = self._written()
-            if os.path.lexists(self._lines) and (
-                self._lines.name not in written or not _is_file(self._lines)
-            ):
+            is_own = any(name == self._lines.name for name, _ in self._written())
+            if os.path.lexists(self._lines) and not (is_own and _is_file(self._lines)):
                 raise FileExistsError(
                     f"{self._lines}: is there, and not written by zgs watch; move it away, or name another "
                     "folder"
                 )
-            for name, seal in written.items():
+            for name, seal in self._written():
                 if _OVERLAY.fullmatch(name) and _is_sealed(folder / name, seal):
                     (folder / name).unlink()
             entries = {"": MARK, self._lines.name: ""}
@@ -110,7 +116,7 @@ class FrameFolder:
                 entries.write(_line((name, _seal(frame.overlay))))
             write_whole(self._folder / name, frame.overlay)
         with self._lines.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(frame.to_dict(name)) + "\n")
+            lines.write(json.dumps(frame.to_dict(name), allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Lets others write to the folder."""
@@ -121,17 +127,23 @@ class FrameFolder:
         names = chain([f"{number:04d}.jpg"], (f"{number:04d}-{again}.jpg" for again in count(2)))
         return next(name for name in names if not os.path.lexists(self._folder / name))
 
-    def _written(self) -> dict[str, str]:
-        """Seals of what earlier viewers wrote, by name."""
+    def _written(self) -> Iterator[tuple[str, str]]:
+        """Names and seals of what earlier viewers wrote."""
         if not is_own_text(self._list):
             if os.path.lexists(self._list):
                 raise FileExistsError(
                     f"{self._list}: is there, and not written by zgs watch; move it away"
                 )
-            return {}
-        lines = self._list.read_text("utf-8", "replace").split("\n")[1:]
-        pairs = (line.partition(" ") for line in lines)
-        return {name: seal for seal, _, name in pairs if name}
+            return
+        if (size := self._list.stat().st_size) > MAX_LIST:
+            raise FileExistsError(
+                f"{self._list}: has {size} bytes, more than a list of pictures (at most {MAX_LIST}); "
+                "move it away"
+            )
+        with self._list.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            while line := lines.readline(MAX_LINE):
+                seal, _, name = line.rstrip("\n").partition(" ")
+                yield name, seal
 
 
 def _line(entry: tuple[str, str]) -> str:
@@ -149,6 +161,9 @@ def _seal(data: bytes) -> str:
 
 def _is_sealed(path: Path, seal: str) -> bool:
     """Whether a file is as it was written."""
-    if not _is_file(path) or str(path.stat().st_size) != seal.partition(":")[0]:
+    if not _is_file(path):
+        return False
+    size = path.stat().st_size
+    if size > MAX_OVERLAY or str(size) != seal.partition(":")[0]:
         return False
     return _seal(path.read_bytes()) == seal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zgs_ros.drawing.palette import colour_of
-from zgs_ros.segmentation import Segment, Segmentation
+from zgs_ros.segmentation import Segment, Segmentation, rounded
 
 KEPT_FRAMES = 4
 """Frames whose overlay can still be fetched: who has just heard of one may be a little late."""
@@ -165,12 +164,12 @@ def describe_segments(
             "id": segment.id,
             "track": segment.track_id,
             "label": segment.label,
-            "score": _number(segment.score),
+            "score": rounded(segment.score, 4),
             "others": [label.text for label in segment.alternatives[:ALTERNATIVES]],
             "colour": "#{:02x}{:02x}{:02x}".format(*colour_of(segment.label or f"#{segment.id}")),
             "box": [segment.roi.x, segment.roi.y, segment.roi.width, segment.roi.height],
             "share": segment.area / pixels if pixels else None,
-            "position": segment.placement and [_number(v) for v in segment.placement.position],
+            "position": segment.placement and [rounded(v, 4) for v in segment.placement.position],
         }
         for segment in segments
     ]
@@ -188,8 +187,8 @@ def _frame(camera: _Camera) -> dict[str, Any] | None:
         "stamp": picture.stamp_ns * 1e-9,
         "age": round(time.monotonic() - arrivals[-1], 3),
         "rate": round((len(arrivals) - 1) / span, 2) if span else None,
-        "latency": _number(picture.latency),
-        "processing_time": _number(picture.processing_time),
+        "latency": rounded(picture.latency, 4),
+        "processing_time": rounded(picture.processing_time, 4),
         "width": width,
         "height": height,
         "model": picture.segmentation.model,
@@ -204,8 +203,3 @@ def _health(health: Health, since: float | None = None) -> dict[str, Any]:
         "values": dict(health.values),
         "age": None if since is None else round(time.monotonic() - since, 3),
     }
-
-
-def _number(value: float | None) -> float | None:
-    """What JSON can hold: a message from the network may carry nan."""
-    return None if value is None or not math.isfinite(value) else round(float(value), 4)

@@ -1,0 +1,1 @@
+"""The models' steps as fixed-shape ONNX files, run by OpenVINO or ONNX Runtime instead of PyTorch."""
