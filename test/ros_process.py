@@ -49,7 +49,10 @@ def _tell_undertaker(line: str) -> None:
 
 
 class Usage(NamedTuple):
-    """What processes hold: resident bytes, threads and file descriptors."""
+    """What processes hold: resident bytes of their own, threads and file descriptors.
+
+    Pages of files don't count: libraries come and go with the memory that others need.
+    """
 
     memory: int
     threads: int
@@ -92,7 +95,7 @@ class Process:
 
     @property
     def memory(self) -> int:
-        """Resident bytes of it and the processes that it started."""
+        """Resident bytes of its own and of the processes that it started."""
         return self.usage.memory
 
     @property
@@ -101,7 +104,7 @@ class Process:
         first = psutil.Process(self._process.pid)
         family = [first, *first.children(recursive=True)]
         return Usage(
-            sum(process.memory_info().rss for process in family),
+            sum(memory.rss - memory.shared for memory in (p.memory_info() for p in family)),
             sum(process.num_threads() for process in family),
             sum(process.num_fds() for process in family),
         )

@@ -67,7 +67,7 @@ class Minute:
         lost: Messages that were lost before they came, since the start.
         seen: Results that came to a subscriber.
         sent: Good pictures that were published.
-        memory: Resident bytes.
+        memory: Resident bytes, without pages of files.
         files: Descriptors.
         threads: Threads.
         p50: Median seconds from a picture's stamp to its result at the subscriber.
