@@ -57,8 +57,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         "target_frame",
         default_value="",
-        description="Frame of positions, such as map or base_link; if not given, what the parameter "
-        "file says (that of the image).",
+        description=f"Frame of positions, such as map or base_link; {ASK} (that of the image).",
     ),
     DeclareLaunchArgument(
         "image_transport",

@@ -19,6 +19,7 @@ ARGUMENTS = {
     "depth",
     "depth_topic",
     "camera_info_topic",
+    "target_frame",
     "image_transport",
     "profile",
     "device",
