@@ -99,7 +99,7 @@ def test_every_family_tells_segments_apart_in_any_arithmetic(family: str) -> Non
 @pytest.mark.parametrize("family", sorted(WHOLE))
 def test_a_segment_that_is_the_whole_image_has_the_images_embedding(family: str) -> None:
     embedder = embedder_of(family)
-    pixels = embedder._preprocess(torch.from_numpy(image_of()))
+    pixels = embedder.prepare(torch.from_numpy(image_of()))
     with torch.inference_mode():
         whole = functional.normalize(embedder.model.encode_image(pixels), dim=-1)
     found = embed(embedder, np.ones((1, 48, 80), bool))

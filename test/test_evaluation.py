@@ -571,7 +571,7 @@ class TestEmbeddingAblation:
         results = ablation.ablate_embedding(TinyWorld(), settings, tmp_path)
         assert len(loads) == 1
         assert list(results["variants"]) == [v.name for v in ablation.embedding_variants()]
-        assert len(results["variants"]) == 1 + 4 + 3 * 4
+        assert len(results["variants"]) == 2 + 4 + 3 * 4
         for quality in results["variants"].values():
             assert quality["regions"] == 12
             low, high = quality["interval"]

@@ -19,7 +19,7 @@ from zgs_ros import progress
 from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.evaluation.datasets.published import CONTEXT_CLASSES, PLAIN_ENGLISH, VOC_CLASSES
 from zgs_ros.labeling import phrase_cache
-from zgs_ros.labeling.labeler import FIRST_PHRASES, _text_encoder
+from zgs_ros.labeling.labeler import FIRST_PHRASES, text_encoder
 from zgs_ros.labeling.retrieval import (
     PhraseEmbeddings,
     RetrievalLabeler,
@@ -423,4 +423,4 @@ def test_continuations_serve_vocabularies() -> None:
     settings = make_settings(SegmenterSettings, {"profile": "mini"})
     clip = load_clip(settings.clip, torch.device("cpu"), torch.float32)
     texts = [f"Image of a {phrase}." for phrase in load_vocabulary("everyday")[:50]]
-    np.testing.assert_allclose(_text_encoder(clip)(texts), clip.embed_texts(texts), atol=2e-6)
+    np.testing.assert_allclose(text_encoder(clip)(texts), clip.embed_texts(texts), atol=2e-6)

@@ -239,7 +239,10 @@ def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
             ClipSettings(model="ViT-B-16-SigLIP", pretrained="webli"),
             "other means than the class token",
         ),
-        (ClipSettings(model="RN50"), "ModifiedResNet, not a ViT; use an open_clip ViT"),
+        (
+            ClipSettings(model="RN50"),
+            "ModifiedResNet, not a ViT; use clip.mode dense, or an open_clip ViT",
+        ),
         (ClipSettings(model="roberta-ViT-B-32"), "text tower is not of open_clip itself"),
         (ClipSettings(model="ViT-B-32", masked_blocks=13), "ViT-B-32 has 12 blocks"),
         (ClipSettings(model="ViT-L-14-336", pretrained="gelu"), "is not one of its tags: openai"),

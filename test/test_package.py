@@ -181,6 +181,6 @@ def test_launch_file_offers_the_profiles_and_transports_that_exist() -> None:
         if keyword.arg == "choices"
     }
     settings = {setting.path: setting for setting in list_settings(NodeSettings)}
-    assert choices["profile"] == "['', *PROFILES]"
+    assert choices["profile"] == "['', *PROFILES, AUTO]"
     transports = ["", *settings["image_transport"].choices]
     assert ast.literal_eval(choices["image_transport"]) == transports

@@ -378,6 +378,7 @@ def test_the_segmenter_names_by_captions(random_folder: Path) -> None:
     values = {
         "profile": "mini",
         "device": "cpu",
+        "precision": "float32",
         "labeling.method": "zerocap",
         "captions.model": str(random_folder),
         "captions.max_tokens": 1,

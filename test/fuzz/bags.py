@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sqlite3
 import sys
@@ -30,7 +29,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-logging.disable(logging.CRITICAL)
 MEGABYTES = 700
 """A chunk may unpack to 256 MB, of which there are two for a moment."""
 MAX_MESSAGES = 100_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -23,9 +22,6 @@ from zgs_ros.files.results import DESCRIPTION, LABELS, OVERLAY, ResultsFolder, i
 from zgs_ros.labeling import phrase_cache
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.tools.frames import LIST, FrameFolder
-
-logging.disable(logging.CRITICAL)
-
 
 ROWS = np.eye(3, 4, dtype=np.float32)
 

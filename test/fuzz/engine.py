@@ -12,6 +12,7 @@ import gc
 import hashlib
 import importlib
 import json
+import logging
 import os
 import resource
 import shutil
@@ -163,6 +164,7 @@ def emptied(name: str) -> Path:
 def check(aim: Target, data: bytes) -> tuple[bool, Finding | None]:
     """Whether a target takes an input, and what is wrong with how it does."""
     peak, began, taken = _peak(), time.process_time(), True
+    logging.disable(logging.CRITICAL)  # of what is refused there are lines without end
     try:
         aim.run(data)
     except BaseException as error:
@@ -171,6 +173,8 @@ def check(aim: Target, data: bytes) -> tuple[bool, Finding | None]:
         taken = False
         if type(error) not in (*aim.refusals, Refused):
             return taken, Finding(type(error).__name__, _where(error), str(error)[:200])
+    finally:
+        logging.disable(logging.NOTSET)
     took, grown = time.process_time() - began, _peak() - peak
     if took > aim.seconds:
         return taken, Finding(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -38,7 +37,6 @@ from zgs_ros.tools.web.board import Board, Health, Picture
 from zgs_ros.transforms import Transform, TransformBuffer, chain
 
 TYPES = MessageTypes("jazzy")
-logging.disable(logging.CRITICAL)
 
 
 def _segmentation() -> Segmentation:

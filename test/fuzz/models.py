@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,8 +11,6 @@ from fuzz.engine import scratch, target
 from zgs_ros.config import ClipSettings, DinoSettings
 from zgs_ros.models.kinds import check_dino_file, find_clip, find_dino
 from zgs_ros.models.language import language_model_files
-
-logging.disable(logging.CRITICAL)
 
 
 def _weights_seeds() -> Iterator[bytes]:

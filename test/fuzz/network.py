@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -18,7 +17,6 @@ from zgs_ros.dds import network
 from zgs_ros.dds.discovery import _offer
 from zgs_ros.dds.network import Network, NetworkError
 
-logging.disable(logging.CRITICAL)
 DOMAIN = 231
 """That nobody else uses."""
 _getaddrinfo = socket.getaddrinfo

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 from fuzz.engine import Refused, scratch, target
@@ -14,8 +13,6 @@ from zgs_ros.config import NodeSettings, SettingsError, load_settings
 from zgs_ros.labeling.vocabulary import VocabularyError, load_vocabulary
 from zgs_ros.streaming.names import NodeNames
 from zgs_ros.streaming.topics import input_topics
-
-logging.disable(logging.CRITICAL)
 
 
 def _parameter_seeds() -> Iterator[bytes]:
