@@ -197,7 +197,9 @@ ROUNDS = (
 def lifecycle(node: LiveNode, random: Random) -> None:
     """Somebody sends the node through its states, and through transitions that it does not have."""
     assert node.ros is not None
-    done = node.ros.ask("transitions", names=random.choice(ROUNDS))["success"]
+    names = random.choice(ROUNDS)
+    node.cleanups += names.count("cleanup")
+    done = node.ros.ask("transitions", names=names)["success"]
     if not done[-1]:
         raise Finding(f"the node could not be activated again: {done}")
 

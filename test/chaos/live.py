@@ -34,7 +34,9 @@ FRONT_ENDS = (PEER, *ros_support.RMWS)
 """The node without ROS, and the rclpy node under each middleware."""
 
 CAMERAS = ("front", "rear")
-SIZE = (320, 240)
+SIZE, SMALL = (320, 240), (160, 120)
+"""Of images; the small ones for Fast DDS, which seldom puts larger ones of Cyclone DDS together."""
+
 PICTURES = 24
 """Of a camera before they begin anew: they are drawn beforehand."""
 
@@ -57,8 +59,7 @@ FAST_DDS = """<?xml version="1.0" encoding="UTF-8"?>
   </participant>
 </profiles>
 """
-"""Its own buffer holds less than one image of the cameras here, which another kind of DDS sends in packets:
-nearly all of them would be lost."""
+"""Its own buffer holds less than what comes while it has no time: see docs/troubleshooting.md."""
 
 COUNTS = ("received", "processed", "dropped", "rejected", "pending")
 
@@ -213,6 +214,7 @@ class LiveNode:
         rate: Pictures per second of each camera.
         seed: Of what the cameras see.
         simulated: Whether it lives in the time of ``/clock``, which is then published.
+        size: Width and height of pictures.
     """
 
     def __init__(
@@ -223,17 +225,19 @@ class LiveNode:
         rate: float,
         seed: int,
         simulated: bool = False,
+        size: tuple[int, int] = SIZE,
     ) -> None:
         self.process, self.network, self.ros = process, network, ros
         self.ledger = Ledger()
         self.results: deque[Seen] = deque(maxlen=100_000)
         self.answers: deque[Any] = deque(maxlen=1000)
-        self.seen = 0
+        self.seen = self.cleanups = 0
         self.findings: list[str] = []
         self._rate = rate
         self._sent: dict[str, set[int]] = {name: set() for name in CAMERAS}
         self._cameras: dict[str, LiveCamera] = {}
-        self._shows = {name: _pictures(seed + index) for index, name in enumerate(CAMERAS)}
+        self._size = size
+        self._shows = {name: _pictures(seed + index, size) for index, name in enumerate(CAMERAS)}
         self.observer = DdsNode("observer", network=network)
         self.observer.create_subscription(
             DIAGNOSTICS.name, DIAGNOSTICS.type_name, self.ledger.take, QUEUED
@@ -309,6 +313,10 @@ class LiveNode:
         silence = time.monotonic() - self.ledger.heard
         if silence > PATIENCE:
             found.append(f"a hang: no diagnostics for {silence:.0f} s")
+        if self.ledger.rounds > self.cleanups:
+            found.append(
+                f"counts began anew {self.ledger.rounds} times in {self.cleanups} cleanups"
+            )
         received = self.ledger.totals["received"]
         if self.seen > self.ledger.totals["processed"] + UNTOLD * (1 + self.ledger.rounds):
             found.append(f"{self.seen} results of {self.ledger.totals['processed']} processed")
@@ -343,8 +351,8 @@ class LiveNode:
             if stamp in self._sent[camera]:
                 self.results.append(Seen(camera, time.monotonic(), (now - stamp) * 1e-9))
                 size = (message.label_image.width, message.label_image.height)
-                if size != SIZE:
-                    self.findings.append(f"a result of {size} for an image of {SIZE}")
+                if size != self._size:
+                    self.findings.append(f"a result of {size} for an image of {self._size}")
 
         return take
 
@@ -387,7 +395,8 @@ def live_node(
             given["use_sim_time"] = "true"
         process, domain, ros = start(stack, front_end, folder, workspace, given)
         network = Network(domain, loopback_only=True)
-        node = LiveNode(process, network, ros, rate, seed, simulated)
+        size = SMALL if front_end == "rmw_fastrtps_cpp" else SIZE
+        node = LiveNode(process, network, ros, rate, seed, simulated, size)
         stack.callback(node.close)
         node.wait_for_results(START)
         yield node
@@ -461,7 +470,8 @@ def cpu_seconds(process: Process) -> float:
     return sum(spent.user + spent.system for spent in times)
 
 
-def _pictures(seed: int) -> list[Picture]:
-    camera = SyntheticCamera(Random(seed).randrange(1000), SIZE[1], SIZE[0], rate_hz=2.0)
+def _pictures(seed: int, size: tuple[int, int]) -> list[Picture]:
+    width, height = size
+    camera = SyntheticCamera(Random(seed).randrange(1000), height, width, rate_hz=2.0)
     frames = [camera.frame(index) for index in range(PICTURES)]
     return [Picture(frame.rgb, frame.depth, frame.intrinsics) for frame in frames]
