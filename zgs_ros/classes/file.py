@@ -59,12 +59,18 @@ def chosen_file(setting: str) -> ClassFile | None:
     """The file that ``classes.file`` names; None for memory only.
 
     ``auto`` is ``$ROS_HOME/zgs_ros/classes.yaml``; ROS_HOME is ``~/.ros`` where it is not set.
+
+    Raises:
+        ClassError: If it is in the home of somebody who is not there.
     """
     if not setting:
         return None
     home = Path(os.environ.get("ROS_HOME") or "~/.ros")
     path = home / "zgs_ros" / "classes.yaml" if setting == "auto" else Path(setting)
-    return ClassFile(path.expanduser())
+    try:
+        return ClassFile(path.expanduser())
+    except RuntimeError:  # ~somebody who is not there
+        raise ClassError(f"classes.file: there is no home of {quoted(path.parts[0])}") from None
 
 
 class ClassFile:

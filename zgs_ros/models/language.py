@@ -40,7 +40,10 @@ def language_model_files(name: str) -> Path | tuple[str, ...]:
     Raises:
         ValueError: If the name is that of neither, or the folder lacks a file.
     """
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~somebody who is not there
+        raise ValueError(f"there is no home of {quoted(name.split('/')[0])}") from None
     if not folder.is_dir():
         if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name):
             raise ValueError("is neither a folder nor a name on the hub (owner/model)")
