@@ -581,7 +581,7 @@ class TestEmbeddingAblation:
         assert results["baseline"] == "mask, 1 block"
         table = ablation_table(results)
         assert table.columns[:4] == ("embedding", "objects", "with colour", "grounds")
-        assert len(table.rows) == 17
+        assert len(table.rows) == 18
 
         ablation.ablate_embedding(TinyWorld(), settings, tmp_path)
         assert len(loads) == 1
