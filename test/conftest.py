@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 def ros_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nodes of the tests keep their classes where nobody misses them."""
     os.environ["ROS_HOME"] = str(tmp_path_factory.mktemp("ros_home"))
+
+
+@pytest.fixture(autouse=True)
+def log_handlers() -> Iterator[None]:
+    """A command that a test runs in this process leaves no handler behind: its stream is closed."""
+    loggers = [logging.getLogger(), logging.getLogger("zgs_ros")]
+    before = [list(logger.handlers) for logger in loggers]
+    yield
+    for logger, kept in zip(loggers, before, strict=True):
+        for handler in set(logger.handlers) - set(kept):
+            if not type(handler).__module__.startswith("_pytest"):
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ def test_a_camera_may_change_its_resolution() -> None:
     feed.offer(flat(2.0))
     feed.offer_info(info())
     first = place(made, feed)
-    matrix = np.array(K).reshape(3, 3) * 2
+    matrix = np.diag([2.0, 2.0, 1.0]) @ np.array(K).reshape(3, 3)
     matrix[:2, 2] += 0.5  # the middle of the first pixel is half a pixel from the edge
     feed.offer_info(info(k=matrix.ravel(), height=2 * HEIGHT, width=2 * WIDTH))
     second = place(made, feed)
