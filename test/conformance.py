@@ -93,7 +93,10 @@ class World(ABC):
             self._publishers[key] = made = self.port.create_publisher(topic, kind, qos)
             self._open.callback(made.close)
             self.until(made.subscription_count, f"the node listens to {topic}")
-            time.sleep(self.settling)
+            if self.settling:
+                time.sleep(self.settling)
+                self.look()  # which may subscribe anew, as the publisher offers it
+                time.sleep(self.settling)
         return self._publishers[key]
 
     def header(self) -> Any:
