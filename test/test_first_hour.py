@@ -261,5 +261,5 @@ def test_the_launch_file_starts_a_node_without_a_network(
     with ros.launched(profile=profile, max_rate="5.0") as process:
         process.wait_for("listens to /camera/image_raw", PATIENCE)
         seen = ros.ask("watch", results=1, seconds=PATIENCE)
-    assert seen["segments"][0]["segments"]
+    assert seen["segments"][0]["labels"]
     assert "Traceback" not in process.text
