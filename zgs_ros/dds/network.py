@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import socket
@@ -218,6 +219,11 @@ def _look_up(peers: tuple[str, ...], family: socket.AddressFamily) -> dict[str, 
             hint = "" if is_ipv6 or ":" not in host else f"; IPv6 needs {_UDP6} in CYCLONEDDS_URI"
             kind = "IPv6" if is_ipv6 else "IPv4"
             found[peer] = ("", f"no {kind} address is known for it ({error}){hint}")
+            return
+        if ipaddress.ip_address(
+            address.partition("%")[0]
+        ).is_unspecified:  # Cyclone DDS would abort
+            found[peer] = ("", f"{address} is the address of no machine")
             return
         shown = f"[{address}]" if ":" in address and port else address
         found[peer] = (f"{shown}:{port}" if port else shown, "")
