@@ -126,7 +126,7 @@ def main() -> None:
             used.embed_some()
 
         def name(used: Classifier = used) -> Segmentation:
-            return used.classify(used.name_segments(result.segmentation))
+            return used.find_classes(result.segmentation)
 
         table.add_row(f"classes, {count:,} phrases", f"{median_ms(name, options.repeats):.2f}")
     Console(width=100).print(table)

@@ -143,21 +143,11 @@ class World(ABC):
         self, header: Any, parent: str, child: str, x: float, static: bool = False
     ) -> None:
         """Publishes a transform that moves along x."""
-        create = self.types.create
-        value = create(
-            "geometry_msgs/msg/Transform",
-            translation=create("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0),
-            rotation=create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-        )
-        stamped = create(
-            "geometry_msgs/msg/TransformStamped",
-            header=messages.header(self.types, messages.stamp_ns(header), parent),
-            child_frame_id=child,
-            transform=value,
-        )
+        stamp = messages.stamp_ns(header)
+        moved = messages.transform_stamped(self.types, stamp, parent, child, (x, 0.0, 0.0))
         topic = "/tf_static" if static else "/tf"
         qos = QosProfile(depth=50, transient_local=static)
-        message = create("tf2_msgs/msg/TFMessage", transforms=[stamped])
+        message = self.types.create("tf2_msgs/msg/TFMessage", transforms=[moved])
         self.publisher(topic, "tf2_msgs/msg/TFMessage", qos).publish(message)
 
     def ask(self, text: str, camera: str = "") -> Any:

@@ -442,7 +442,7 @@ def segment(label: str, score: float, vector: Sequence[float], *others: Label) -
 
 def classified(classifier: Classifier, seen: Segment) -> Segment:
     segmentation = Segmentation(np.ones((2, 2), np.uint16), (seen,), "toy")
-    [found] = classifier.classify(classifier.name_segments(segmentation)).segments
+    [found] = classifier.find_classes(segmentation).segments
     return found
 
 

@@ -37,16 +37,10 @@ def tf(
     seconds: float = 1.0,
     x: float = 0.0,
     w: float = 1.0,
-    **more: Any,
 ) -> Any:
     """A message with one transform."""
-    vector = TYPES.create("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0)
-    turn = TYPES.create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=w)
-    value = TYPES.create("geometry_msgs/msg/Transform", translation=vector, rotation=turn)
-    header = messages.header(TYPES, round(seconds * SECOND), parent)
-    one = TYPES.create(
-        "geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child, transform=value
-    )
+    stamp, turn = round(seconds * SECOND), (0.0, 0.0, 0.0, w)
+    one = messages.transform_stamped(TYPES, stamp, parent, child, (x, 0.0, 0.0), turn)
     return TYPES.create(TF_TYPE, transforms=[one])
 
 

@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from zgs_ros.models.loading import sha256
+from zgs_ros.models.hub import sha256
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.training.pool import ScenePool
 from zgs_ros.training.train import export

@@ -37,6 +37,12 @@ def whole_number(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
+def width_and_height(text: str) -> tuple[int, int] | None:
+    """The numbers above 0 of a text such as 640x480; None for any other text."""
+    width, height = map(whole_number, text.lower().partition("x")[::2])
+    return (width, height) if width and height else None
+
+
 def natural_key(name: str) -> list[tuple[str, int]]:
     """Sorts ``9.png`` before ``10.png``."""
     parts = re.findall(r"(\D*)(\d{0,18})", name)

@@ -118,15 +118,7 @@ def _transform(
     moved: float = 1.0,
     turned: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0),
 ) -> Any:
-    create = TYPES.create
-    translation = create("geometry_msgs/msg/Vector3", x=moved, y=0.0, z=-moved)
-    rotation = create("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", turned, strict=True)))
-    return create(
-        "geometry_msgs/msg/TransformStamped",
-        header=messages.header(TYPES, stamp, parent),
-        child_frame_id=child,
-        transform=create("geometry_msgs/msg/Transform", translation=translation, rotation=rotation),
-    )
+    return messages.transform_stamped(TYPES, stamp, parent, child, (moved, 0.0, -moved), turned)
 
 
 K = np.array([40.0, 0, 2, 0, 40, 1.5, 0, 0, 1])
@@ -411,6 +403,6 @@ def request(data: bytes) -> None:
     if not fields["success"]:
         assert 0 < len(fields["message"]) < 4096
         raise Refused
-    named = classifier.classify(classifier.name_segments(result.segmentation))
+    named = classifier.find_classes(result.segmentation)
     for alert in services.watcher.look("front", named, 0.0, 1.0):
         assert alert.active

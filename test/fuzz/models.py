@@ -33,7 +33,7 @@ def _name_seeds() -> list[bytes]:
         b"vit_tiny_patch16_224",
         b"ViT-B-32",
         b"hf-hub:owner/model",
-        b"local-dir:/tmp/x",
+        b"local-dir:folder",
         b"owner/model",
         b"../x/../y",
         b"vit_tiny_patch16_224.augreg_in21k",

@@ -92,6 +92,10 @@ class Classifier:
         self._stack()
         return len(self._missing)
 
+    def find_classes(self, segmentation: Segmentation) -> Segmentation:
+        """Segments with phrases for labels and with class ids, where nothing comes between the two."""
+        return self.classify(self.name_segments(segmentation))
+
     def name_segments(self, segmentation: Segmentation) -> Segmentation:
         """Segments with phrases of groups for labels where they fit at least as well."""
         if not self._phrases or not segmentation.segments:

@@ -59,12 +59,8 @@ def key(text: str) -> str:
     return tidy(text).casefold()
 
 
-def checked_groups(groups: Iterable[ClassGroup], most_id: int = LAST_LOW) -> tuple[ClassGroup, ...]:
+def checked_groups(groups: Iterable[ClassGroup]) -> tuple[ClassGroup, ...]:
     """Groups with tidy texts, and each one's name among its phrases unless it is another one's.
-
-    Args:
-        groups: As somebody gave them.
-        most_id: Highest id that may be given.
 
     Raises:
         ClassError: If there are too many, a text is empty or too long, or two groups share an id, a
@@ -76,7 +72,7 @@ def checked_groups(groups: Iterable[ClassGroup], most_id: int = LAST_LOW) -> tup
     count = sum(len(group.phrases) for group in given)
     if count > MAX_PHRASES:
         raise ClassError(f"there are {count} phrases, at most {MAX_PHRASES} are allowed")
-    kept = [_checked(group, most_id) for group in given]
+    kept = [_checked(group) for group in given]
     _all_different("id", [(str(group.id), group.name) for group in kept if group.id])
     _all_different("name", [(key(group.name), group.name) for group in kept])
     _all_different("mask_topic", [(g.mask_topic, g.name) for g in kept if g.mask_topic])
@@ -90,15 +86,15 @@ def checked_groups(groups: Iterable[ClassGroup], most_id: int = LAST_LOW) -> tup
     )
 
 
-def _checked(group: ClassGroup, most_id: int) -> ClassGroup:
+def _checked(group: ClassGroup) -> ClassGroup:
     name = checked_text(group.name, "a class's name")
     if key(name) == OTHER_NAME:
         raise ClassError(
             f"a class can't be called {quoted(name)}: that is what all without a number are called"
         )
-    if not 0 <= group.id <= most_id:
+    if not 0 <= group.id <= LAST_LOW:
         raise ClassError(
-            f"id {group.id} of the class {quoted(name)} must be in 1 .. {most_id}, or 0 for a free one "
+            f"id {group.id} of the class {quoted(name)} must be in 1 .. {LAST_LOW}, or 0 for a free one "
             f"({OTHER} is {OTHER_NAME!r}, what shares an id in label_mask)"
         )
     phrases = {

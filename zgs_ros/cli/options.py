@@ -172,10 +172,11 @@ def image_size(text: str) -> tuple[int, int]:
         zgs_ros.config.SettingsError: If it is something else.
     """
     from zgs_ros.config import SettingsError
+    from zgs_ros.texts import width_and_height
 
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 8):
+    size = width_and_height(text)
+    if size is None or min(size) < 8:
         raise SettingsError(
             f"--size {text!r}: must be WIDTHxHEIGHT, at least 8x8, for example 640x480"
         )
-    return int(width), int(height)
+    return size

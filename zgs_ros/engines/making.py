@@ -23,9 +23,9 @@ from zgs_ros.engines.manifest import (
     Step,
     deciding,
     digests,
-    file_digest,
 )
 from zgs_ros.engines.running import Backend, open_engine
+from zgs_ros.models.hub import sha256
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def make_engines(
         difference = _check(path, name, subject.example, expected)
         steps[name] = Step(
             file=path.name,
-            sha256=file_digest(path),
+            sha256=sha256(path),
             inputs=[tuple(subject.example.shape)],
             outputs=[tuple(value.shape) for value in expected],
             settings=deciding(name, settings),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zgs_ros.config import SegmenterSettings, flatten
 from zgs_ros.embedding.clip import ClipEmbedder
+from zgs_ros.models.hub import sha256
 from zgs_ros.oversegmentation.features import DinoFeatures
 
 MANIFEST = "engines.json"
@@ -114,7 +115,7 @@ def check_step(
         raise EngineError(f"engines: {name} in {folder} was made of other weights; {again}")
     path = folder / step.file
     try:
-        if path.stat().st_size > LARGEST_ENGINE or file_digest(path) != step.sha256:
+        if path.stat().st_size > LARGEST_ENGINE or sha256(path) != step.sha256:
             raise EngineError(f"engines: {path} is damaged; {again}")
     except OSError as error:
         raise EngineError(f"engines: {path} can't be read ({error.strerror}); {again}") from None
@@ -145,12 +146,3 @@ def digests(dino: DinoFeatures, clip: ClipEmbedder) -> dict[str, str]:
     """Of the weights of each step."""
     visual: Any = clip.model.visual
     return {"features": weights_digest(dino.model), "encoding": weights_digest(visual)}
-
-
-def file_digest(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

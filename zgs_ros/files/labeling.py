@@ -174,8 +174,7 @@ class _Run:
         try:
             [segmentation] = segment_upright(models, [pixels], [self._options.rotation])
             if self._classifier:
-                named = self._classifier.name_segments(segmentation)
-                segmentation = self._classifier.classify(named)
+                segmentation = self._classifier.find_classes(segmentation)
             overlay = draw_overlay(pixels, segmentation, self._options.opacity)
         except Exception as error:  # whatever it is, it need not happen to the other images
             problem = f"segmenting failed: {type(error).__name__}: {error}"

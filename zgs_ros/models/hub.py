@@ -218,7 +218,7 @@ def verify(path: Path) -> bool:
     it can be fetched again.
     """
     blob = path.resolve()
-    if not re.fullmatch(r"[0-9a-f]{64}", blob.name) or _sha256(blob) == blob.name:
+    if not re.fullmatch(r"[0-9a-f]{64}", blob.name) or sha256(blob) == blob.name:
         return True
     logger.warning("%s is damaged; it is removed from the cache", path)
     path.unlink(missing_ok=True)
@@ -357,7 +357,7 @@ def _damage(path: Path, file: HubFile) -> str:
     size = path.stat().st_size
     if size != file.size:
         return f"has {size} bytes instead of {file.size}"
-    if file.sha256 and _sha256(path) != file.sha256:
+    if file.sha256 and sha256(path) != file.sha256:
         return "does not have the checksum that the hub names"
     return ""
 
@@ -447,7 +447,8 @@ def _pin(repository: str, path: Path) -> None:
         logger.debug("revision of %s is not kept: %s", repository, error)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -6,7 +6,6 @@ that order. Only safetensors are read.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from zgs_ros.models.hub import (
     find_file,
     find_in_cache,
     licence,
+    sha256,
     verify,
     weights_file,
 )
@@ -203,15 +203,6 @@ def bundled_folder(name: str) -> Path:
         if not (folder / file).is_file() or sha256(folder / file) != expected:
             raise ModelError(f"{name}: {folder / file} is missing or damaged; install zgs_ros anew")
     return folder
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def clip_weights(settings: ClipSettings) -> Weights:

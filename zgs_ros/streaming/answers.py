@@ -109,7 +109,7 @@ class Services:
         began = time.perf_counter()
         [segmentation] = segment_upright(self._segmenter, [self._decode(image)], [degrees])
         if self._classifier:
-            segmentation = self._classifier.classify(self._classifier.name_segments(segmentation))
+            segmentation = self._classifier.find_classes(segmentation)
         seconds = time.perf_counter() - began
         return messages.segment_array(self._factory, image.header, segmentation, seconds)
 

@@ -238,6 +238,31 @@ def point_cloud(
     )
 
 
+def transform_stamped(
+    factory: MessageFactory,
+    stamp: int,
+    parent: str,
+    child: str,
+    translation: Iterable[float],
+    quaternion: Iterable[float] = (0.0, 0.0, 0.0, 1.0),
+) -> Any:
+    """A geometry_msgs/TransformStamped: where a frame is in its parent, at a time [ns]; as `pose`."""
+    create = factory.create
+    place = dict(zip("xyz", map(float, translation), strict=True))
+    turn = dict(zip("xyzw", map(float, quaternion), strict=True))
+    value = create(
+        "geometry_msgs/msg/Transform",
+        translation=create("geometry_msgs/msg/Vector3", **place),
+        rotation=create("geometry_msgs/msg/Quaternion", **turn),
+    )
+    return create(
+        "geometry_msgs/msg/TransformStamped",
+        header=header(factory, stamp, parent),
+        child_frame_id=child,
+        transform=value,
+    )
+
+
 def pose(
     factory: MessageFactory,
     position: Iterable[float],

@@ -135,23 +135,13 @@ class CameraPublishers:
 
     def _transforms(self, stamp_ns: int, places: dict[str, tuple[str, Transform]]) -> Any:
         """A tf2_msgs/TFMessage of frames: their parents, and the transforms to them."""
-        types, made = self._port.factory, []
-        for child, (parent, transform) in places.items():
-            turn = dict(zip("xyzw", transform.quaternion, strict=True))
-            moved = dict(zip("xyz", transform.translation.tolist(), strict=True))
-            value = types.create(
-                "geometry_msgs/msg/Transform",
-                translation=types.create("geometry_msgs/msg/Vector3", **moved),
-                rotation=types.create("geometry_msgs/msg/Quaternion", **turn),
+        types = self._port.factory
+        made = [
+            messages.transform_stamped(
+                types, stamp_ns, parent, child, transform.translation, transform.quaternion
             )
-            made.append(
-                types.create(
-                    "geometry_msgs/msg/TransformStamped",
-                    header=messages.header(types, stamp_ns, parent),
-                    child_frame_id=child,
-                    transform=value,
-                )
-            )
+            for child, (parent, transform) in places.items()
+        ]
         return types.create(TF_TYPE, transforms=made)
 
     def _camera_info(self, header: Any, picture: Picture) -> Any:

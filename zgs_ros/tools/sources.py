@@ -22,7 +22,7 @@ from zgs_ros.files.images import (
     read_image,
 )
 from zgs_ros.pictures import TooLarge, check_size
-from zgs_ros.texts import natural_key, whole_number
+from zgs_ros.texts import natural_key, whole_number, width_and_height
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SIZE = (640, 480)
@@ -83,14 +83,14 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     """
     if text is None:
         return None
-    width, height = map(whole_number, text.lower().partition("x")[::2])
-    if not (width and height):
+    size = width_and_height(text)
+    if size is None:
         raise SourceError(f"size {text!r} must be WxH in pixels, for example 640x480")
     try:
-        check_size(width, height)
+        check_size(*size)
     except TooLarge as error:
         raise SourceError(f"size {text!r}: {error}") from None
-    return width, height
+    return size
 
 
 def open_source(source: str, options: SourceOptions) -> Iterator[Picture]:

@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from zgs_ros.models.loading import sha256
+from zgs_ros.models.hub import sha256
 from zgs_ros.training.examples import ObjectCrops
 from zgs_ros.training.naming import Directions
 from zgs_ros.training.pool import SHARD, ScenePool, render_pool
