@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,7 @@ def emptied(name: str) -> Path:
 
 def check(aim: Target, data: bytes) -> tuple[bool, Finding | None]:
     """Whether a target takes an input, and what is wrong with how it does."""
+    _forget_peak()
     peak, began, taken = _peak(), time.process_time(), True
     logging.disable(logging.CRITICAL)  # of what is refused there are lines without end
     try:
@@ -274,6 +276,7 @@ class _Fuzzing:
         taken, finding = check(self._aim, data)
         self._report.executions += 1
         self._report.accepted += taken
+        self._report.megabytes = max(self._report.megabytes, _peak())
         if finding:
             self._keep(data, finding)
         if self._report.executions % 256 == 0 and _open_files() - self._files > OPEN_FILES:
@@ -302,7 +305,6 @@ class _Fuzzing:
         self._noted = now
         self._report.seconds = round(now - self._began, 1)
         self._report.corpus = sum(1 for _ in self._corpus.iterdir())
-        self._report.megabytes = _peak()
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(asdict(self._report)))
         part.replace(self._file)
@@ -338,6 +340,12 @@ def limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _forget_peak() -> None:
+    """Has the peak begin anew at what the process has now: it had more before, of other inputs."""
+    with suppress(OSError):  # where it can't be, as in some containers, small growth is not seen
+        Path("/proc/self/clear_refs").write_bytes(b"5")
 
 
 def _peak() -> int:
