@@ -265,19 +265,8 @@ def test_depth_is_found_however_much_later_it_was_recorded(
 
 def moved(parent: str, child: str, x: float, stamp: int, time: int, static: bool = False) -> Any:
     """A transform along x, and when it was recorded."""
-    create = TYPES.create
-    value = create(
-        "geometry_msgs/msg/Transform",
-        translation=create("geometry_msgs/msg/Vector3", x=x, y=0.0, z=0.0),
-        rotation=create("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-    )
-    stamped = create(
-        "geometry_msgs/msg/TransformStamped",
-        header=messages.header(TYPES, stamp, parent),
-        child_frame_id=child,
-        transform=value,
-    )
-    message = create("tf2_msgs/msg/TFMessage", transforms=[stamped])
+    stamped = messages.transform_stamped(TYPES, stamp, parent, child, (x, 0.0, 0.0))
+    message = TYPES.create("tf2_msgs/msg/TFMessage", transforms=[stamped])
     return bags.Message("/tf_static" if static else "/tf", time, message)
 
 
@@ -485,6 +474,12 @@ def damage_row(journal: Path) -> None:
         database.execute("UPDATE results SET data = ? WHERE key = ?", (damaged, key))
 
 
+def of_other_columns(journal: Path) -> None:
+    journal.unlink()
+    with closing(sqlite3.connect(journal, isolation_level=None)) as database:
+        database.execute("CREATE TABLE results (key BLOB PRIMARY KEY, other BLOB)")
+
+
 def damage_page(journal: Path) -> None:
     data = journal.read_bytes()
     journal.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
@@ -496,11 +491,12 @@ def damage_page(journal: Path) -> None:
         (lambda journal: None, 2),
         (damage_row, 3),
         (damage_page, 6),
+        (of_other_columns, 6),
         (lambda journal: journal.write_bytes(b"nonsense" * 1000), 6),
         (lambda journal: journal.write_bytes(b""), 6),
         (lambda journal: journal.unlink(), 6),
     ],
-    ids=["nothing", "row", "page", "file", "empty", "gone"],
+    ids=["nothing", "row", "page", "columns", "file", "empty", "gone"],
 )
 def test_what_is_damaged_in_a_journal_is_segmented_again(
     tmp_path: Path, label: Label, damage: Callable[[Path], object], seen: int

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from zgs_ros.bags.bag import BagError
+from zgs_ros.bags.sqlite_salvage import BELIEVED
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.segmentation import Segmentation
 from zgs_ros.streaming import messages
 
-_DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError)
-"""What a damaged file raises: errors name parts of it, which need not be text, and lengths are believed."""
+_DAMAGED = (sqlite3.DatabaseError, *BELIEVED)
 
 _TYPE = "zgs_ros/msg/SegmentArray"
 
@@ -105,6 +105,9 @@ def _open(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("CREATE TABLE IF NOT EXISTS results (key BLOB PRIMARY KEY, data BLOB)")
+        columns = [row[1] for row in database.execute("PRAGMA table_info(results)")]
+        if columns != ["key", "data"]:
+            raise sqlite3.DatabaseError(f"its table has the columns {columns}")
     except BaseException:
         database.close()
         raise

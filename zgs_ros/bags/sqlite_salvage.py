@@ -22,8 +22,11 @@ from zgs_ros.bags.bag import (
     type_name,
 )
 
-_DAMAGED = (sqlite3.Error, UnicodeDecodeError, MemoryError)
-"""What a damaged file raises: errors name parts of it, which need not be text, and lengths are believed."""
+BELIEVED = (UnicodeDecodeError, MemoryError)
+"""What sqlite raises for a damaged file beside its own errors: these name parts of the file, which need not
+be text, and lengths in it are believed."""
+
+_DAMAGED = (sqlite3.Error, *BELIEVED)
 
 _LARGEST_STEP = 2**40
 _LARGEST_NUMBER = 2**63 - 1
