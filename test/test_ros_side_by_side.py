@@ -16,6 +16,7 @@ from dds_support import cli, peer
 from ros_process import PATIENCE, Process, wait_until
 from ros_support import Ros
 
+from zgs_ros.config import NodeSettings, make_settings
 from zgs_ros.dds.types import TypeSupport
 from zgs_ros.streaming.outputs import OUTPUTS
 
@@ -59,10 +60,13 @@ def test_nodes_side_by_side_with_namespaces_and_remappings(ros: Ros) -> None:
             assert len(ros.ask("watch", topic=topic, node=node, results=2)["segments"]) >= 2
 
 
+WITH_DETECTIONS = {"publish_detections": True, "depth.enabled": True}
+
+
 @contextmanager
 def peer_with_detections(ros: Ros) -> Iterator[Process]:
-    settings: dict[str, object] = {"publish_detections": "true", "depth.enabled": "true"}
-    command = peer(domain=ros.env["ROS_DOMAIN_ID"], range="LOCALHOST", max_rate=20, **settings)
+    domain = ros.env["ROS_DOMAIN_ID"]
+    command = peer(domain=domain, range="LOCALHOST", max_rate=20, **WITH_DETECTIONS)
     with ros.process(*command) as process:
         process.wait_for("node /zgs on domain")
         yield process
@@ -81,8 +85,9 @@ def node_with_detections(ros: Ros) -> Iterator[Process]:
 )
 def test_detections_are_what_other_programs_know(ros: Ros, start: Any) -> None:
     types = TypeSupport("jazzy")
+    settings = make_settings(NodeSettings, WITH_DETECTIONS)
     with start(ros), ros.process(*DEPTH_CAMERA):
-        for row in OUTPUTS:
+        for row in filter(lambda row: row.exists(settings), OUTPUTS):
             info = ("topic", "info", "-v", f"/zgs/{row.topic}")
             kind = row.type_name
             assert ros.shows({f"Topic type: {kind}", types.type_hash(kind)}, *info)
