@@ -95,7 +95,10 @@ class McapSalvage:
         self._read_summary()
         self.is_scanned = scan or not self._has_index()
         if self.is_scanned:
-            counts = Counter(channel.id for channel, _, _ in self._scan())
+            described = set(self._channels)
+            counts = self._count()
+            if self._lost.keys() & (self._channels.keys() - described):
+                counts = self._count()  # what came before its channel can be read now
         else:
             counts = Counter(self._stated)
         self.topics = count_topics({n: c.topic for n, c in self._channels.items()}, counts)
@@ -165,6 +168,9 @@ class McapSalvage:
         begin, end = offset + _RECORD.size, offset + _RECORD.size + length
         is_whole = kind == CHUNK and end <= len(self._data)
         return self._chunk(begin, end) if is_whole else None
+
+    def _count(self) -> Counter[int]:
+        return Counter(channel.id for channel, _, _ in self._scan())
 
     def _scan(self) -> Iterator[tuple[_Channel, int, bytes]]:
         """All messages that can be read; notes what can't."""

@@ -54,7 +54,7 @@ class SegmentationJournal:
 
     def recall(self, key: bytes) -> tuple[Segmentation, float] | None:
         """A segmentation and the seconds that it took; None if it was not made yet."""
-        rows = self._execute("SELECT data FROM results WHERE key = ?", key)
+        rows = self._select(key)
         try:
             return self._decode(rows[0][0]) if rows else None
         except Exception:  # whatever the decoder stumbles over in a row that is damaged
@@ -69,12 +69,25 @@ class SegmentationJournal:
         """
         message = messages.segment_array(self._types, self._header, segmentation, seconds)
         data = zlib.compress(self._types.serialize(message), 1)
-        self._execute("INSERT OR REPLACE INTO results VALUES (?, ?)", key, data)
+        self._insert(key, data)
+        if self._select(key) != [(data,)]:  # a damaged file may take what it does not give back
+            self._begin_anew()
+            self._insert(key, data)
         return self._decode(data)
 
     def close(self) -> None:
         """Closes the file."""
         self._database.close()
+
+    def _select(self, key: bytes) -> list[Any]:
+        return self._execute("SELECT data FROM results WHERE key = ?", key)
+
+    def _insert(self, key: bytes, data: bytes) -> None:
+        self._execute("INSERT OR REPLACE INTO results VALUES (?, ?)", key, data)
+
+    def _begin_anew(self) -> None:
+        self._database.close()
+        self._database = _open_anew(self._path)
 
     def _execute(self, statement: str, *values: bytes) -> list[Any]:
         try:
@@ -82,8 +95,7 @@ class SegmentationJournal:
         except sqlite3.OperationalError:  # such as a full disk: it is whole
             raise
         except _DAMAGED:
-            self._database.close()
-            self._database = _open_anew(self._path)
+            self._begin_anew()
             return self._database.execute(statement, values).fetchall()
 
     def _decode(self, data: bytes) -> tuple[Segmentation, float]:

@@ -115,8 +115,13 @@ def find_dino(settings: DinoSettings) -> Shapes:
             f"timm has no model of this name{_no_scheme(name, 'dino.weights')}; "
             "see timm.list_models('vit_*')"
         )
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, num_classes=0)
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False, num_classes=0)
+    except RuntimeError as error:  # such as weights of another name after the dot
+        raise ValueError(
+            f"timm can't make it: {error}; see timm.list_pretrained('vit_*')"
+        ) from None
     DinoFeatures(model, settings.short_side, settings.stride, settings.attention)
     return _shapes(model)
 
