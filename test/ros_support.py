@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ros_process import PATIENCE, Process, Robot
+
+from zgs_ros.dds.claim import claim_domain
 
 ROOT = Path(__file__).parents[1]
 CLIENT = Path(__file__).with_name("ros_client.py")
@@ -245,17 +246,10 @@ class Ros:
 
 @contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain that no other run of these tests on this machine uses now."""
-    for domain in DOMAINS:
-        with Path(tempfile.gettempdir(), f"zgs_ros_test_domain_{domain}").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            if _is_free(DAEMON_PORT + domain):
-                yield domain
-                return
-    raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
+    """A ROS domain that nobody else on this machine uses."""
+    domain, claim = claim_domain([d for d in DOMAINS if _is_free(DAEMON_PORT + d)])
+    with claim:
+        yield domain
 
 
 def _is_free(port: int) -> bool:
