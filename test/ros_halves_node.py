@@ -11,7 +11,8 @@ from dds_support import HalvesSegmenter
 
 from zgs_ros.ros import node
 from zgs_ros.ros.main import main
+from zgs_ros.streaming.ending import leave
 
 if __name__ == "__main__":
     node.load_models = lambda settings: HalvesSegmenter()
-    sys.exit(main())
+    leave(main())
