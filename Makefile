@@ -5,6 +5,8 @@ FRAMES ?= 20
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
+# Of the tests among ROS 2 nodes: most of their time they wait for one another
+ROS_JOBS ?= 4
 # `make chaos` and `make fuzz`: how long, and from which seed (chosen anew where it is not given)
 HOURS   ?= 0.05
 FUZZ_SECONDS ?= 10
@@ -35,8 +37,8 @@ test-slow: venv ## the slow ones
 
 # What fails among middlewares that share a loaded machine is tried once more and listed as RERUN; what fails
 # twice is broken.
-test-ros: venv ## those among real ROS 2 nodes, where it is sourced
-	$(PYTEST) -m 'ros and not chaos' --dist loadgroup --reruns 1 -raR
+test-ros: venv ## those among real ROS 2 nodes, where it is sourced, ROS_JOBS at a time
+	$(PYTEST) -m 'ros and not chaos' --numprocesses $(ROS_JOBS) --dist loadgroup --reruns 1 -raR
 
 chaos: venv ## all that can befall a live node, HOURS for each kind of it (3 minutes); SEED=N plays the same
 	$(PYTEST) -m chaos --dist load --chaos-hours $(HOURS) $(if $(SEED),--chaos-seed $(SEED)) -rA

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import ros_support
@@ -70,13 +70,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, one has all of a module that use the same middleware."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        middleware = getattr(item, "callspec", None) and item.callspec.params.get("ros")
-        if middleware:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {middleware}"))
+    """Leaves out what one middleware is enough for, under the others.
+
+    Where several processes share the tests, one has all of a module that use the same middleware.
+    """
+
+    def given(item: pytest.Item) -> dict[str, Any]:
+        return item.callspec.params if hasattr(item, "callspec") else {}
+
+    def is_repeated(item: pytest.Item) -> bool:
+        others = ros_support.RMWS[1:]
+        used = (given(item).get(name) for name in ("ros", "world"))
+        return bool(item.get_closest_marker("one_middleware")) and any(
+            rmw in others for rmw in used
+        )
+
+    items[:] = [item for item in items if not is_repeated(item)]
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if middleware := given(item).get("ros"):
+                item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {middleware}"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

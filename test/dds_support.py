@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from cyclonedds.pub import DataWriter
@@ -19,7 +18,7 @@ from cyclonedds.sub import DataReader
 from numpy.typing import NDArray
 
 from zgs_ros.config import NodeSettings
-from zgs_ros.dds import raw
+from zgs_ros.dds import claim, raw
 from zgs_ros.dds.node import SERVICE, DdsNode
 from zgs_ros.dds.peer import PeerOptions, open_peer
 from zgs_ros.dds.service import service_id, split_request
@@ -33,7 +32,7 @@ CLAIM = "ZGS_TEST_DOMAIN"
 
 
 def claim_domain() -> int:
-    """A domain that no other run of the tests on this machine uses, and no worker of this one.
+    """A domain that nobody else on this machine uses: no other run of the tests, no worker of this one.
 
     It is this process's and of those that it starts, until the last of them ends.
     """
@@ -41,20 +40,13 @@ def claim_domain() -> int:
     claimed_by, _, claimed = os.environ.get(CLAIM, "").partition(":")
     if claimed and claimed_by == worker:
         return int(claimed)
-    for domain in DOMAINS:
-        lock = Path(tempfile.gettempdir(), f"zgs_test_domain_{domain}").open("w")  # noqa: SIM115
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        _locks.append(lock)
-        os.environ[CLAIM] = f"{worker}:{domain}"
-        return domain
-    raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
+    domain, held = claim.claim_domain(DOMAINS)
+    _claims.append(held)
+    os.environ[CLAIM] = f"{worker}:{domain}"
+    return domain
 
 
-_locks: list[TextIO] = []
+_claims: list[socket.socket] = []
 DOMAIN = claim_domain()
 
 
@@ -194,7 +186,7 @@ def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         stderr=subprocess.STDOUT,
         text=True,
         preexec_fn=dies_with_parent(),
-        pass_fds=[lock.fileno() for lock in _locks],  # the domain is claimed as long as it lives
+        pass_fds=[held.fileno() for held in _claims],  # the domain is claimed as long as it lives
         **options,
     )
     try:

@@ -37,7 +37,7 @@ from zgs_ros.streaming.images import decode
 
 CAMERA = "/camera/image_raw"
 
-ASK_AGAIN = 15.0
+ASK_AGAIN = 5.0
 """Seconds without a response after which a service is asked again."""
 
 HEIGHT, WIDTH = 96, 128

@@ -10,20 +10,24 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from ros_process import PATIENCE, Process, Robot
 
+from zgs_ros.dds.claim import claim_domain
+
 ROOT = Path(__file__).parents[1]
 CLIENT = Path(__file__).with_name("ros_client.py")
 RMWS = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp")
 DOMAINS = range(70, 100)
+TRY_SECONDS = 25.0
+"""After which `ros2` is asked again: it waits for ever for an answer that was sent before it could be heard."""
+
 DAEMON_PORT = 11511
 """Of the daemon of ros2 in domain 0, see ros2cli.daemon."""
 
@@ -153,16 +157,22 @@ class Ros:
         self._open = ExitStack()
 
     def __enter__(self) -> Ros:
-        domain = str(self._open.enter_context(own_domain()))
-        self.env["ROS_DOMAIN_ID"] = domain
-        daemon = ["_ros2_daemon", "--rmw-implementation", self.env["RMW_IMPLEMENTATION"]]
-        # What `ros2` starts by itself, here as a process that ends with the tests.
-        self._daemon = self._open.enter_context(self.process(*daemon, "--ros-domain-id", domain))
-        self._robot = Robot(self._open.enter_context(self.process(sys.executable, str(CLIENT))))
+        self.env["ROS_DOMAIN_ID"] = str(self._open.enter_context(own_domain()))
         return self
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+
+    @cached_property
+    def _daemon(self) -> Process:
+        """What `ros2` starts by itself, here as a process that ends with the tests."""
+        rmw, domain = self.env["RMW_IMPLEMENTATION"], self.env["ROS_DOMAIN_ID"]
+        command = ("_ros2_daemon", "--rmw-implementation", rmw, "--ros-domain-id", domain)
+        return self._open.enter_context(self.process(*command))
+
+    @cached_property
+    def _robot(self) -> Robot:
+        return Robot(self._open.enter_context(self.process(sys.executable, str(CLIENT))))
 
     @property
     def has_middleware(self) -> bool:
@@ -191,20 +201,19 @@ class Ros:
     def shows(self, texts: Collection[str], *arguments: str, without: str = "\0") -> str:
         """What `ros2 ...` shows as soon as it has all texts in it and not another one.
 
-        It is asked again, because discovery takes its time, and because `ros2` waits for ever for
-        an answer that was sent before it could be heard.
+        It is asked again, because discovery takes its time, and see `TRY_SECONDS`.
         """
         end, shown = time.monotonic() + PATIENCE, ""
         while time.monotonic() < end:
             with suppress(subprocess.TimeoutExpired):
-                shown = self.ros2(*arguments, timeout=PATIENCE / 4)
+                shown = self.ros2(*arguments, timeout=TRY_SECONDS)
                 if all(text in shown for text in texts) and without not in shown:
                     return shown
         raise AssertionError(f"not {texts} without {without!r} but:\n{shown}")
 
     def endpoint(self, topic: str, node: str) -> str:
         """What `ros2 topic info -v` shows of a node that uses a topic, "" if it does not."""
-        shown = self.ros2("topic", "info", topic, "-v", timeout=PATIENCE / 4)
+        shown = self.ros2("topic", "info", topic, "-v")
         return shown.partition(f"Node name: {node}\n")[2].partition("Node name: ")[0]
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
@@ -245,17 +254,10 @@ class Ros:
 
 @contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain that no other run of these tests on this machine uses now."""
-    for domain in DOMAINS:
-        with Path(tempfile.gettempdir(), f"zgs_ros_test_domain_{domain}").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            if _is_free(DAEMON_PORT + domain):
-                yield domain
-                return
-    raise RuntimeError(f"all of the domains {DOMAINS} are in use by tests")
+    """A ROS domain that nobody else on this machine uses."""
+    domain, claim = claim_domain([d for d in DOMAINS if _is_free(DAEMON_PORT + d)])
+    with claim:
+        yield domain
 
 
 def _is_free(port: int) -> bool:

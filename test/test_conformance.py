@@ -67,6 +67,7 @@ def test_an_image_becomes_segments_with_its_header_verbatim(world: World) -> Non
     assert result.label_image.encoding == "mono16"
 
 
+@pytest.mark.one_middleware
 def test_diagnostics_have_the_same_keys_and_values(world: World) -> None:
     world.start(**FAST)
     before = world.diagnosed(lambda seen: "image topic" in seen.values)
@@ -87,6 +88,7 @@ def test_diagnostics_have_the_same_keys_and_values(world: World) -> None:
     assert seen.values["image reliability"] == "reliable"
 
 
+@pytest.mark.one_middleware
 def test_every_image_is_accounted_for_and_errors_have_the_same_text(world: World) -> None:
     world.start(**FAST)
     got = world.listen("/zgs/segments", SEGMENTS)
@@ -119,6 +121,7 @@ PAIRING: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize("order", PAIRING)
 def test_depth_is_paired_by_stamps_whenever_it_comes(world: World, order: str) -> None:
     latched = order.startswith("camera_info")
@@ -153,6 +156,7 @@ def test_depth_is_paired_by_stamps_whenever_it_comes(world: World, order: str) -
     assert not [key for key in values if key.startswith("depth: ") and key != "depth: used"]
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
     ("transport", "kind"),
     [
@@ -187,6 +191,7 @@ def test_compressed_depth_gives_places(world: World, transport: str, kind: str) 
     assert "is neither compressedDepth" in seen.message
 
 
+@pytest.mark.one_middleware
 def test_cameras_that_are_turned_have_results_in_their_own_pixels(world: World) -> None:
     """The left half of what is upright is the lower half of an image that is turned by 90 degrees."""
     world.start(**FAST, cameras=["front", "left"], rotation=[0, 90])
@@ -211,6 +216,7 @@ def test_cameras_that_are_turned_have_results_in_their_own_pixels(world: World) 
     assert (image.height, image.width) == (12, 16)
 
 
+@pytest.mark.one_middleware
 def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> None:
     world.start(**FAST, depth__enabled=True)
     got = world.listen("/zgs/segments", SEGMENTS)
@@ -226,6 +232,7 @@ def test_images_that_stay_without_depth_are_counted_by_reason(world: World) -> N
     assert (seen.level, "has no depth image (depth.slop 0.05 s)" in seen.message) == (1, True)
 
 
+@pytest.mark.one_middleware
 def test_positions_and_clouds_are_in_the_target_frame_at_the_images_stamp(world: World) -> None:
     world.start(
         **FAST, depth__enabled=True, target_frame="map", transform_timeout=1.0, depth__slop=0.01
@@ -301,6 +308,7 @@ def test_a_topic_of_another_type_is_named(world: World) -> None:
     assert expected in seen.message
 
 
+@pytest.mark.one_middleware
 def test_queries_have_the_same_answers_and_error_texts(world: World) -> None:
     world.start(**FAST)
     early = world.ask("mug")
@@ -375,6 +383,7 @@ def test_who_reads_only_the_names_wants_no_results(world: World) -> None:
     assert seen.values["result subscribers"] == "no"
 
 
+@pytest.mark.one_middleware
 def test_classes_are_replaced_while_the_node_runs(world: World) -> None:
     world.start(**FAST, classes__file="")
     info = world.listen("/zgs/label_info", LABEL_INFO, LATCHED)
@@ -407,6 +416,7 @@ def test_classes_are_replaced_while_the_node_runs(world: World) -> None:
     assert names(info[-1]) == {1: "left", 2: "right", 9: "starboard", 255: "other"}
 
 
+@pytest.mark.one_middleware
 def test_alerts_tell_once_when_something_comes_into_view(world: World) -> None:
     world.start(**FAST, classes__file="")
     alerts = world.listen("/zgs/alerts", "zgs_ros/msg/Alert")
@@ -448,6 +458,7 @@ def test_images_are_dropped_while_the_node_is_disabled(world: World) -> None:
     assert len(got) == 1
 
 
+@pytest.mark.one_middleware
 def test_a_segments_mask_is_had_by_its_track(world: World) -> None:
     world.start(**FAST)
     got = world.listen("/zgs/segments", SEGMENTS)
@@ -463,6 +474,7 @@ def test_a_segments_mask_is_had_by_its_track(world: World) -> None:
     assert gone.message == "the latest result has no segment with track_id 1000"
 
 
+@pytest.mark.one_middleware
 def test_an_objects_own_points_and_box_are_in_the_target_frame(world: World) -> None:
     world.start(**FAST, depth__enabled=True, target_frame="map", transform_timeout=5.0)
     got = world.listen("/zgs/segments", SEGMENTS)
@@ -496,6 +508,7 @@ def test_an_objects_own_points_and_box_are_in_the_target_frame(world: World) -> 
     )
 
 
+@pytest.mark.one_middleware
 def test_a_class_has_masks_and_camera_info_of_its_own(world: World, tmp_path: Path) -> None:
     file = tmp_path / "classes.yaml"
     file.write_text("classes: [{id: 3, name: port, phrases: [left], mask_topic: port_mask}]\n")
@@ -519,6 +532,7 @@ def test_a_class_has_masks_and_camera_info_of_its_own(world: World, tmp_path: Pa
     assert pixels(masks[-1]) == [255, 0]
 
 
+@pytest.mark.one_middleware
 def test_each_camera_has_its_own_topics_and_counts(world: World) -> None:
     world.start(**FAST, cameras=["front", "left"])
     got = {name: world.listen(f"/zgs/{name}/segments", SEGMENTS) for name in ("front", "left")}

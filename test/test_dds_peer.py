@@ -386,7 +386,7 @@ def test_it_ends_in_time_whatever_is_in_work(eventually: Eventually) -> None:
         text = interrupt(node)
         assert time.monotonic() - began < 30.0, "and not ten minutes"
     assert node.returncode == 0, text
-    assert "what is still in work after 3 s is given up" in text
+    assert "what is still in work after 2 s is given up" in text
 
 
 def test_the_cameras_topic_can_be_remapped_and_rules_that_fit_nothing_are_known() -> None:

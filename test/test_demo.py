@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from dds_support import DOMAIN
 from PIL import Image as Pillow
 
 import zgs_ros
+from zgs_ros.dds.claim import claim_domain
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
-from zgs_ros.tools.demo import is_in_use
 from zgs_ros.tools.processes import dies_with_parent
 
 Eventually = Callable[..., None]
@@ -178,6 +177,20 @@ def test_the_demo_shows_the_product_at_work(tmp_path: Path) -> None:
     assert "stopped: " in log
 
 
-def test_a_domain_that_somebody_uses_is_told(eventually: Eventually) -> None:
-    with DdsNode("somebody", network=Network(DOMAIN, loopback_only=True)):
-        eventually(lambda: is_in_use(DOMAIN), "it is in use")
+def test_a_domain_is_of_one_as_long_as_it_is_claimed_or_somebody_is_there(
+    eventually: Eventually,
+) -> None:
+    candidates = range(20, 39)
+
+    def next_one() -> int:
+        domain, claim = claim_domain(candidates)
+        claim.close()
+        return domain
+
+    domain, claim = claim_domain(candidates)
+    with claim:
+        assert next_one() != domain
+        with pytest.raises(RuntimeError, match=rf"\[{domain}\] are in use"):
+            claim_domain([domain])
+    with DdsNode("somebody", network=Network(domain, loopback_only=True)):
+        eventually(lambda: next_one() != domain, "it is in use")

@@ -83,6 +83,7 @@ def test_a_late_layer_knows_the_classes_of_the_first_mask_that_it_gets(started: 
     assert {*pixels(layer.got["label_mask"][0]).ravel()} - {0} <= named
 
 
+@pytest.mark.one_middleware
 def test_mask_confidence_and_points_are_one_picture(started: World) -> None:
     layer = Layer(started)
     headers = seen_by(started, layer)
@@ -99,6 +100,7 @@ def test_mask_confidence_and_points_are_one_picture(started: World) -> None:
     assert (cloud.row_step, bool(cloud.is_bigendian)) == (WIDTH * cloud.point_step, False)
 
 
+@pytest.mark.one_middleware
 def test_every_point_is_that_of_its_pixel_and_unknown_ones_are_nan(started: World) -> None:
     layer = Layer(started)
     seen_by(started, layer, hole=True)
@@ -115,6 +117,7 @@ def test_every_point_is_that_of_its_pixel_and_unknown_ones_are_nan(started: Worl
     np.testing.assert_allclose(v[known], rows[known], atol=1e-2)
 
 
+@pytest.mark.one_middleware
 def test_ids_are_named_and_sure_where_something_is_seen(started: World) -> None:
     layer = Layer(started)
     seen_by(started, layer)

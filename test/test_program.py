@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,19 @@ def zgs(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def run(script: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Runs a script that uses the package."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+        text=True,
+    )
 
 
 def catches(process: subprocess.Popen[str], number: int) -> bool:
@@ -92,22 +106,34 @@ def test_a_signal_at_any_time_ends_a_camera_well(eventually: Eventually, seed: i
     ],
 )
 def test_an_interruption_ends_a_command_well_wherever_it_comes(where: str) -> None:
-    script = f"import os\nfrom zgs_ros.cli.options import command\nwith command():\n    {where}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = [sys.executable, "-c", script]
-    done = subprocess.run(process, env=environment, check=False, timeout=60, capture_output=True)
-    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+    done = run(f"import os\nfrom zgs_ros.cli.options import command\nwith command():\n    {where}")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_a_signal_after_an_error_does_not_hide_it() -> None:
     script = (
-        "import os, signal, sys; sys.argv = ['zgs', 'camera']; import zgs_ros.cli as cli\n"
+        "import atexit, os, signal, sys; sys.argv = ['zgs', 'camera']; import zgs_ros.cli as cli\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
         "def fail(**_): raise SystemExit(3)\n"
         "cli.app = fail\n"
         "from zgs_ros.__main__ import main\n"
-        "try: main()\n"
-        "finally: os.kill(os.getpid(), signal.SIGINT)"
+        "main()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False, timeout=60)
-    assert done.returncode == 3
+    assert run(script).returncode == 3
+
+
+@pytest.mark.parametrize(("room", "code"), [(100, 0), (100, 4), (0, 120)])
+def test_it_leaves_at_once_with_all_that_it_wrote(tmp_path: Path, room: int, code: int) -> None:
+    """Whatever thread is still at work; and what could not be written is told as Python tells it."""
+    script = (
+        "import atexit, resource, threading, time\n"
+        "from zgs_ros.streaming.ending import leave\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        "threading.Thread(target=time.sleep, args=(100,)).start()\n"
+        "print('first')\n"
+        "atexit.register(print, 'last')\n"
+        f"leave({code % 120})"
+    )
+    with (tmp_path / "out").open("w") as out:
+        assert run(script, stdout=out).returncode == code
+    assert (tmp_path / "out").read_text() == ("first\nlast\n" if room else "")

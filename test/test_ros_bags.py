@@ -23,7 +23,7 @@ from zgs_ros.config import NodeSettings, make_settings
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 CLIENT = Path(__file__).with_name("ros_bag_client.py")
-SECONDS = 100
+SECONDS = 40
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,9 @@ def play(ros: Ros, *arguments: object, **options: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
-    ("rate", "max_rate", "seconds"), [(0.5, 0.5, 8), (1, 0.5, 8), (5, 0.1, SECONDS)]
+    ("rate", "max_rate", "seconds"), [(0.5, 0.5, 6), (1, 0.5, 6), (5, 0.1, SECONDS)]
 )
 def test_throttling_follows_the_clock_of_the_bag(
     ros: Ros, node: Process, recording: Path, rate: float, max_rate: float, seconds: int
@@ -68,6 +69,7 @@ def test_throttling_follows_the_clock_of_the_bag(
     assert len(found["stamps"]) > (on_the_wall_clock if rate > 1 else 1)
 
 
+@pytest.mark.one_middleware
 def test_a_bag_that_is_played_again_and_again_stalls_nothing(
     ros: Ros, node: Process, tmp_path: Path
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_recorded_bag_is_labelled_and_its_results_are_played(
     assert seen["overlay/compressed"][0]["size"] == [96, 128]
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_what_a_killed_recorder_left_is_labelled(
     ros: Ros, tmp_path: Path, storage: str, capfd: pytest.CaptureFixture[str]

@@ -24,6 +24,7 @@ BUILT = pytest.mark.skipif(not OVERLAY, reason=f"{PACKAGE} is not built in any /
 WANTED = ("--ros-args", "-p", "publish_features:=true")
 
 
+@pytest.mark.one_middleware
 def test_without_the_messages_configuring_says_what_to_do(ros: Ros) -> None:
     command = ("ros2", "run", "zgs_ros", "zgs_node", "--autostart", *WANTED, "-p", "profile:=mini")
     with ros.process(*command) as node:

@@ -41,6 +41,7 @@ def parameters(ros: Ros, *names: str) -> dict[str, Any]:
     return dict(ros.ask("get_parameters", names=names))
 
 
+@pytest.mark.one_middleware
 def test_every_argument_is_documented(ros: Ros) -> None:
     shown = ros.ros2("launch", "zgs_ros", "segment.launch.py", "--show-args")
     described = dict(re.findall(r"'(\w+)':\s+(\S.*)", shown))
@@ -48,6 +49,7 @@ def test_every_argument_is_documented(ros: Ros) -> None:
     assert all(len(text) > 20 for text in described.values())
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -64,6 +66,7 @@ def test_impossible_arguments_are_refused(ros: Ros, arguments: dict[str, str], r
     assert reason in process.text
 
 
+@pytest.mark.one_middleware
 def test_params_file_wins_over_defaults_and_arguments_over_both(ros: Ros, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(
@@ -89,6 +92,7 @@ def test_namespace_and_topic_place_the_node(ros: Ros, ros_models: dict[str, str]
         assert len(seen["segments"]) >= 3
 
 
+@pytest.mark.one_middleware
 def test_rviz_that_is_not_installed_is_told(ros: Ros) -> None:
     if "Package not found" not in ros.run("ros2", "pkg", "prefix", "rviz2").stdout:
         pytest.skip("rviz2 is installed")
@@ -98,6 +102,7 @@ def test_rviz_that_is_not_installed_is_told(ros: Ros) -> None:
     assert "zgs view" in process.text
 
 
+@pytest.mark.one_middleware
 def test_rviz_gets_the_configuration_and_the_nodes_topics(
     ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +142,7 @@ def test_the_demo_gives_segments_with_positions(ros: Ros) -> None:
         assert ros.shows({"position_valid=True"}, *echo)
 
 
+@pytest.mark.one_middleware
 def test_shipped_params_file_is_understood(ros: Ros, ros_workspace: Path) -> None:
     [file] = ros_workspace.glob("install/zgs_ros/share/zgs_ros/config/segment.yaml")
     with ros.launched(params_file=str(file), autostart="false", profile="fast"):
@@ -144,6 +150,7 @@ def test_shipped_params_file_is_understood(ros: Ros, ros_workspace: Path) -> Non
         assert parameters(ros, *expected) == expected
 
 
+@pytest.mark.one_middleware
 def test_misspelt_parameter_ends_the_node_and_names_it(ros: Ros, tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("/**:\n  ros__parameters:\n    clip: {sigmas: 2.5}\n")
@@ -165,6 +172,7 @@ def test_failed_configuration_says_why_and_what_to_do(ros: Ros, ros_models: dict
     assert process.text.count("PyTorch sees") == 1
 
 
+@pytest.mark.one_middleware
 def test_node_runs_without_the_launch_file(ros: Ros) -> None:
     with ros.process(
         "ros2", "run", "zgs_ros", "zgs_node", "--ros-args", "-p", "profile:=fast"
@@ -173,6 +181,7 @@ def test_node_runs_without_the_launch_file(ros: Ros) -> None:
     assert "Traceback" not in process.text
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
@@ -191,6 +200,7 @@ def test_impossible_ros_arguments_are_refused_in_a_line(
     assert done.returncode == 2
 
 
+@pytest.mark.one_middleware
 def test_crashing_cv_bridge_does_not_take_the_node_down(
     ros: Ros, ros_models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +213,7 @@ def test_crashing_cv_bridge_does_not_take_the_node_down(
     assert process.text.count("images are decoded without cv_bridge") == 1
 
 
+@pytest.mark.one_middleware
 def test_cv_bridge_and_the_own_decoder_agree(ros: Ros) -> None:
     problem = ros.run(sys.executable, "-c", "import cv_bridge").stdout
     if problem:

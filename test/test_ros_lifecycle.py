@@ -68,6 +68,7 @@ def test_deactivating_keeps_the_models_or_frees_them(ros: Ros) -> None:
         assert "ros2 lifecycle set /zgs configure" in refused["message"]
 
 
+@pytest.mark.one_middleware
 def test_an_error_is_told_and_leads_back_to_unconfigured(
     ros: Ros, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,8 +93,16 @@ ALL = ["configure", "activate", "deactivate", "activate", "deactivate", "cleanup
     ("names", "success", "rounds", "parameters"),
     [
         pytest.param(ALL, True, 100, {}, id="all transitions"),
-        pytest.param(ALL, True, 100, {"keep_models": False}, id="freed when deactivated"),
-        pytest.param(["configure"], False, 100, {"device": "cuda:99"}, id="failed configuration"),
+        pytest.param(
+            *(ALL, True, 100, {"keep_models": False}),
+            id="freed when deactivated",
+            marks=pytest.mark.one_middleware,
+        ),
+        pytest.param(
+            *(["configure"], False, 100, {"device": "cuda:99"}),
+            id="failed configuration",
+            marks=pytest.mark.one_middleware,
+        ),
     ],
 )
 def test_a_hundred_rounds_leave_nothing_behind(

@@ -110,6 +110,7 @@ def test_parameters_are_the_settings(ros: Ros, node: Process) -> None:
     assert set(listed) - expected <= {"use_sim_time", "start_type_description_service"}
 
 
+@pytest.mark.one_middleware
 def test_parameters_are_described(ros: Ros, node: Process) -> None:
     texts = {
         "Type: double",
@@ -120,12 +121,14 @@ def test_parameters_are_described(ros: Ros, node: Process) -> None:
     assert ros.shows(texts, "param", "describe", "/zgs", "clip.sigma")
 
 
+@pytest.mark.one_middleware
 def test_parameters_are_set_in_a_terminal(ros: Ros, node: Process) -> None:
     change = ("param", "set", "/zgs")
     assert ros.shows({"Set parameter successful"}, *change, "max_rate", "15.0")
     assert ros.shows({f"Setting parameter failed: clip.sigma is {RELOAD}"}, *change, *SIGMA)
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
@@ -150,6 +153,7 @@ def test_parameters_are_set_or_refused_with_a_reason(
     assert bool(reason) == bool(answer)
 
 
+@pytest.mark.one_middleware
 def test_a_whole_number_leaves_a_parameter_a_double(ros: Ros, node: Process) -> None:
     assert ros.ask("set_parameter", name="max_rate", value="20") == ""
     value = ros.ask("get_parameters", names=["max_rate"])["max_rate"]
@@ -196,6 +200,7 @@ def test_segment_image_answers_with_segments(ros: Ros, node: Process) -> None:
     assert answer["segments"] > 0
 
 
+@pytest.mark.one_middleware
 def test_segment_image_says_what_is_wrong_with_an_image(ros: Ros, node: Process) -> None:
     answer = ros.ask("segment_image", changes={"encoding": "rgb565"})
     assert not answer["success"]
@@ -212,6 +217,7 @@ def test_query_ranks_the_latest_segments(ros: Ros, node: Process) -> None:
     assert len(ros.ask("query", text="something red", max_results=1)["scores"]) == 1
 
 
+@pytest.mark.one_middleware
 def test_query_without_a_text_says_so(ros: Ros, node: Process) -> None:
     answer = ros.ask("query", text=" ")
     assert not answer["success"]

@@ -11,6 +11,7 @@ from ros_support import Ros
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
 
 
+@pytest.mark.one_middleware
 def test_zgs_is_called_by_its_name(ros: Ros) -> None:
     program = shutil.which("zgs", path=ros.env["PATH"])
     assert program is not None
@@ -23,6 +24,7 @@ def test_zgs_is_called_by_its_name(ros: Ros) -> None:
     )
 
 
+@pytest.mark.one_middleware
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

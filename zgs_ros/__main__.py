@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -24,24 +22,23 @@ def main() -> None:
     is_live = sys.argv[1:2] and sys.argv[1] in LIVE
     code: object = None
 
-    def leave(number: int, _: FrameType | None) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
         end = (0 if is_live else 128 + number) if code is None else code
         os._exit(end if isinstance(end, int) else 1)
 
     for number in SIGNALS:
-        signal.signal(number, leave)
-        # Python restores the default action when it shuts down, which would kill it half way.
-        atexit.register(signal.signal, number, signal.SIG_IGN)
+        signal.signal(number, interrupt)
     try:
         from zgs_ros.cli import app
 
         app(prog_name="zgs")
     except SystemExit as end:
         code = end.code or 0
-        # What is left goes with the process. Python would look through all of it first, which takes a
-        # second of CPU time, and many on a loaded machine.
-        gc.freeze()
-        raise
+        from zgs_ros.streaming.ending import leave
+
+        if not isinstance(code, int):  # a text, which Python shows
+            raise
+        leave(code)
 
 
 if __name__ == "__main__":

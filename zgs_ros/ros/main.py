@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -37,7 +36,9 @@ class Interruption(KeyboardInterrupt):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until it is told to stop; returns the exit code.
+    """Runs the node until it is told to stop; returns the exit code, for `leave`.
+
+    A thread may still be in the middle of loading models, which nothing can stop.
 
     Args:
         args: Command line without the program: ROS arguments, and those of `read_arguments`; by
@@ -88,11 +89,6 @@ def main(args: list[str] | None = None) -> int:
         node.free()
         node.destroy_node()
         rclpy.try_shutdown()
-        if node.busy:  # in the middle of loading models, which nothing can stop
-            os._exit(0)
-        # What is left goes with the process. Python would look through all of it first, which takes a
-        # second of CPU time, and many on a loaded machine.
-        gc.freeze()
     return 0
 
 

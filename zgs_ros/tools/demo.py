@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,15 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from zgs_ros.dds.claim import claim_domain
 from zgs_ros.files.ownership import open_log
 from zgs_ros.tools.processes import dies_with_parent
 from zgs_ros.tools.watch import NoResult
 
 DOMAINS = range(1, 100)
 """Domains whose ports lie below those that Linux gives out to others."""
-
-PARTICIPANTS = 8
-"""Participants of a domain whose ports are looked at."""
 
 RESULT_TIMEOUT = 120.0
 """Seconds without a result, from when the node is up, after which the demo has failed."""
@@ -62,9 +59,12 @@ def run(options: DemoOptions) -> None:
 
     Raises:
         NoResult: If the viewer got no result in time, or a process ended before.
+        RuntimeError: If all `DOMAINS` are in use on this machine.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    domain = ["--local", "--domain", str(_free_domain())]
+    # Of its own, so that it shows its own camera.
+    number, claim = claim_domain(random.sample(DOMAINS, len(DOMAINS)))
+    domain = ["--local", "--domain", str(number)]
     camera = ["camera", *domain, "--rate", f"{CAMERA_RATE:g}", "--seed", str(options.seed)]
     node = ["run", *domain, "--profile", options.profile]
     watch = ["watch", *domain, "--out", str(options.out), "--frames", str(options.frames)]
@@ -73,7 +73,7 @@ def run(options: DemoOptions) -> None:
     logger.info("their logs, pictures and segments.jsonl are in %s", options.out)
     if options.profile == "mini":
         logger.info("the bundled mini models only know this synthetic world")
-    with ExitStack() as stack:
+    with claim, ExitStack() as stack:
         logs = {name: options.out / f"{name}.log" for name in ("camera", "node")}
         camera_process = stack.enter_context(_process(camera, logs["camera"]))
         node_process = stack.enter_context(_process(node, logs["node"]))
@@ -89,23 +89,6 @@ def run(options: DemoOptions) -> None:
                 f"the viewer got no result (code {viewer.returncode}); {_tail(logs['node'])}"
             )
     logger.info("done: look at %s", options.out)
-
-
-def _free_domain() -> int:
-    """A domain that nobody on this machine seems to use, so that the demo shows its own camera."""
-    domains = random.sample(DOMAINS, len(DOMAINS))
-    return next((domain for domain in domains if not is_in_use(domain)), domains[0])
-
-
-def is_in_use(domain: int) -> bool:
-    """Whether participants of a DDS domain hold one of the first ports that they take there."""
-    for participant in range(PARTICIPANTS):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
-            try:
-                trial.bind(("", 7410 + 250 * domain + 2 * participant))
-            except OSError:
-                return True
-    return False
 
 
 @contextmanager
