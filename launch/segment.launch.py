@@ -22,6 +22,9 @@ from zgs_ros.profiles import AUTO, PROFILES
 from zgs_ros.streaming.topics import input_topics
 
 NAME = "zgs"
+SHOWN = ("overlay", "markers", "labelled_points")
+"""What RViz shows of a camera's results."""
+
 ASK = "if not given, the params file's, else the default"
 
 ARGUMENTS = (
@@ -125,7 +128,7 @@ ARGUMENTS = (
         default_value="false",
         choices=["true", "false"],
         description="Whether RViz, which must be installed, shows image, overlay and with depth "
-        "markers; of several cameras those of the first.",
+        "markers and points; of several cameras those of the first.",
     ),
     DeclareLaunchArgument(
         "rviz_frame",
@@ -246,7 +249,7 @@ def rviz(values: dict[str, str]) -> list[Action]:
             parameters=[{"use_sim_time": values["use_sim_time"] == "true"}],
             remappings=[
                 ("/camera/image_raw", image),
-                *((f"/{NAME}/{topic}", f"/{own}/{topic}") for topic in ("overlay", "markers")),
+                *((f"/{NAME}/{topic}", f"/{own}/{topic}") for topic in SHOWN),
             ],
             output="log",
         )

@@ -881,3 +881,41 @@ def test_class_images_have_the_ids_of_the_robots_file(
     with pytest.raises(ValueError, match="is not valid YAML"):
         label(bag, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_class_with_a_mask_topic_has_masks_and_camera_info_in_the_bag(
+    label: Label, tmp_path: Path
+) -> None:
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("classes: [{id: 5, name: box, phrases: [box], mask_topic: box_mask}]\n")
+    settings = {"classes.file": str(classes)}
+    bag = bags.record(tmp_path / "bag", with_depth(4, []))  # camera_info beside the third image
+    outputs = ("segments", "box_mask/image", "box_mask/camera_info")
+    assert label(bag, tmp_path / "out", None, settings, outputs=outputs) == 0
+    found = bags.read(tmp_path / "out")
+    results, masks, infos = ([message for _, message in found[f"/zgs/{name}"]] for name in outputs)
+    assert [m.header for m in masks] == [m.header for m in infos] == [m.header for m in results]
+    for index, (mask, info) in enumerate(zip(masks, infos, strict=True)):
+        pixels = np.asarray(mask.data).reshape(48, 64)
+        assert np.array_equal(pixels, 255 * (bags.scene(index).mean(axis=2) > 127))
+        assert (mask.encoding, info.width, info.k[0]) == ("mono8", 64, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        (
+            "box_mask/camera_info",
+            "/camera/camera_info: is not in the bag, and box_mask/camera_info",
+        ),
+        ("cup_mask/image", "--outputs cup_mask/image: is unknown .*box_mask/image"),
+    ],
+)
+def test_masks_that_a_bag_can_not_have_are_refused(
+    output: str, problem: str, label: Label, tmp_path: Path
+) -> None:
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("classes: [{id: 5, name: box, phrases: [box], mask_topic: box_mask}]\n")
+    bag = bags.record(tmp_path / "bag", bags.images(1))
+    with pytest.raises(BagError, match=problem):
+        label(bag, tmp_path / "out", None, {"classes.file": str(classes)}, outputs=(output,))

@@ -69,6 +69,12 @@ HEALTH: list[tuple[Snapshot, dict[str, float], int, str]] = [
         WARN,
         "bad; latency 3.0 s (95th percentile), above 2 s",
     ),
+    (  # what is less bad is said, too
+        seen(rate=1.0, latency=Latency(1, 12), seconds_since_error=1.0, last_error="bad"),
+        {},
+        ERROR,
+        "latency 12.0 s (95th percentile), above 10 s; bad",
+    ),
 ]
 
 

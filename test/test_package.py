@@ -119,6 +119,7 @@ def test_params_file_leaves_the_profile_its_say(profile: str) -> None:
 RVIZ_DISPLAYS = {
     "rviz_default_plugins/Image": "sensor_msgs/msg/Image",
     "rviz_default_plugins/MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "rviz_default_plugins/PointCloud2": "sensor_msgs/msg/PointCloud2",
     "rviz_default_plugins/Axes": None,
 }
 """Classes of displays that RViz has, with the type of their topic."""
@@ -147,7 +148,10 @@ def test_rviz_shows_the_topics_of_the_node() -> None:
     offered = {f"/zgs/{row.topic}": row.type_name for row in OUTPUTS}
     assert shown == {
         camera.image: "sensor_msgs/msg/Image",
-        **{topic: offered[topic] for topic in ("/zgs/overlay", "/zgs/markers")},
+        **{
+            f"/zgs/{name}": offered[f"/zgs/{name}"]
+            for name in ("overlay", "markers", "labelled_points")
+        },
     }
     assert re.search(r"install\(DIRECTORY [\w ]*\brviz\b", CMAKE)
 

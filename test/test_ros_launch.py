@@ -131,6 +131,7 @@ def test_rviz_gets_the_configuration_and_the_nodes_topics(
         "-r /camera/image_raw:=/front/image_raw",
         "-r /zgs/overlay:=/robot1/zgs/front/overlay",
         "-r /zgs/markers:=/robot1/zgs/front/markers",
+        "-r /zgs/labelled_points:=/robot1/zgs/front/labelled_points",
     ):
         assert part in called
 

@@ -75,14 +75,18 @@ def make_cloud(
     down, across = (
         _nearest(*sides) for sides in zip((height, width), surface.depth.shape, strict=True)
     )
-    rotation = surface.transform.rotation.astype(np.float32)
-    translation = surface.transform.translation.astype(np.float32)[:, None]
+    pose = np.empty((3, 4), np.float32)
+    pose[:, :3], pose[:, 3] = surface.transform.rotation, surface.transform.translation
     classes = np.zeros(1 + int(labels.max(initial=0)), np.uint32)
     for segment in segmentation.segments:
         if segment.id < len(classes):
             classes[segment.id] = segment.class_id
-    cloud = np.empty((height, width, len(POINT.names or ())), np.float32)
+    fields = len(POINT.names or ())
+    cloud = np.empty((height, width, fields), np.float32)
     rows_at_once = max(1, PIXELS_AT_ONCE // width)
+    # Both are written anew for each block of rows, and stay in the cache.
+    seen = np.ones((4, rows_at_once * width), np.float32)  # x, y, z of the camera's frame, and 1
+    planes = np.empty((fields, rows_at_once * width), np.float32)
     for start in range(0, height, rows_at_once):
         rows = slice(start, min(start + rows_at_once, height))
         ids = labels[rows]
@@ -93,14 +97,23 @@ def make_cloud(
                 given.take(down[rows], axis=0).take(across, axis=1)
                 for given in (surface.depth, rays)
             )
-        known = (depth > 0) & (depth < np.inf) & np.isfinite(ray[..., 0] + ray[..., 1])
-        z = np.where(known, depth, np.float32(np.nan))
-        seen = np.stack([ray[..., 0] * z, ray[..., 1] * z, z])  # (3, rows, width)
-        turned = (rotation @ seen.reshape(3, -1) + translation).reshape(seen.shape)
-        colour = np.asarray(cv2.cvtColor(image[rows], cv2.COLOR_RGB2BGRA)).view(np.uint32)[..., 0]
-        numbers = (colour & np.uint32(0xFFFFFF), classes.take(ids), ids.astype(np.uint32))
+        x, y, z, _ = seen[:, : ids.size].reshape(-1, *ids.shape)
+        block = planes[:, : ids.size].reshape(-1, *ids.shape)
+        colour, label, instance = block[3:].view(np.uint32)
+        np.copyto(z, depth)
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.multiply(ray[..., 0], depth, out=x)
+            np.multiply(ray[..., 1], depth, out=y)
+            # Also where only a ray is not known, z is nan, and with it each axis of the other frame.
+            np.putmask(z, ~((depth > 0) & np.isfinite(x + y)), np.nan)
+            np.matmul(pose, seen[:, : ids.size], out=planes[:3, : ids.size])
+        bgra = colour.view(np.uint8).reshape(*ids.shape, 4)
+        cv2.cvtColor(image[rows], cv2.COLOR_RGB2BGRA, bgra)
+        np.bitwise_and(colour, 0xFFFFFF, out=colour)
+        np.take(classes, ids, out=label, mode="clip")  # no id is above; "raise" copies
+        np.copyto(instance, ids)
         # OpenCV interleaves in half of the time that NumPy takes to fill the fields one by one.
-        cv2.merge([*turned, *(number.view(np.float32) for number in numbers)], cloud[rows])
+        cv2.merge([*block], cloud[rows])
     return cloud.view(POINT)[..., 0]
 
 

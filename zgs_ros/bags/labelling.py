@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from zgs_ros.bags.bag import Recorded, Storage
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
-from zgs_ros.bags.topics import LabelledCamera
+from zgs_ros.bags.topics import CAMERA_INFOS, LabelledCamera
 from zgs_ros.bags.writing import BagWriter
 from zgs_ros.classes.classifier import load_classifier
 from zgs_ros.config import NodeSettings
@@ -22,7 +24,7 @@ from zgs_ros.streaming.enrichment import Enrichment
 from zgs_ros.streaming.frames import TF, TF_STATIC, TF_TYPE, Frames, frame_name
 from zgs_ros.streaming.images import BadImage, decode
 from zgs_ros.streaming.messages import stamp_ns
-from zgs_ros.streaming.outputs import OUTPUTS
+from zgs_ros.streaming.outputs import OUTPUTS, mask_outputs
 from zgs_ros.streaming.pairing import QUEUE_LENGTH, DepthFeed, DepthTicket
 from zgs_ros.streaming.publishing import Outputs
 from zgs_ros.streaming.stream import Result
@@ -61,7 +63,8 @@ class Plan:
 
     Attributes:
         cameras: Whose images are labelled.
-        outputs: Which of the node's topics are written, see `zgs_ros.streaming.outputs.OUTPUTS`.
+        outputs: Which of the node's topics are written: of `zgs_ros.streaming.outputs.OUTPUTS`, and of
+            classes with a mask_topic.
         rate: Results per second of recording and camera at most; 0 = every image.
         copied: Topics that are copied along.
     """
@@ -144,17 +147,31 @@ class BagLabelling:
         if settings.depth.enabled and settings.target_frame:
             self._enrichment.frames = Frames(TransformBuffer(), waits=False)
             self._wait_ns = round(settings.transform_timeout * 1e9)
+        every = (*OUTPUTS, *mask_outputs(self._classifier.groups))
+        rows = [row for row in every if row.topic in plan.outputs]
         cameras = {
             camera.name: {
                 row.topic: writer.create_publisher(
                     camera.output(row.topic), row.type_name, row.qos.transient_local
                 )
-                for row in OUTPUTS
-                if row.topic in plan.outputs
+                for row in rows
             }
             for camera in plan.cameras
         }
-        self._outputs = Outputs(types, cameras, settings, self._classifier)
+        self._infos: dict[
+            str, Any
+        ] = {}  # the latest camera_info by its topic, where one is written
+        if any(row.type_name in CAMERA_INFOS for row in rows):
+            self._infos = {camera.topics.camera_info: None for camera in plan.cameras}
+        names = {camera.name: camera.topics.camera_info for camera in plan.cameras}
+        self._outputs = Outputs(
+            types,
+            cameras,
+            settings,
+            self._classifier,
+            rows,
+            lambda camera: self._infos.get(names[camera]),
+        )
 
     def run(self, bag: Storage) -> Iterator[Outcome]:
         """Labels a bag; between two outcomes nothing is half done.
@@ -164,15 +181,19 @@ class BagLabelling:
         """
         kinds = {name: topic.type for name, topic in bag.topics.items()}
         moving = {TF} if self._enrichment.frames else set()
-        if (
-            moving and TF_STATIC in kinds
-        ):  # what holds for good may be recorded after the first image
+        # What holds for good may be recorded after the first image.
+        if moving and TF_STATIC in kinds:
             for recorded in bag.messages({TF_STATIC}):
                 self._take_transforms(recorded)
-        for recorded in bag.messages({*self._images, *self._depths, *moving, *self._plan.copied}):
+        for topic in self._infos:
+            for recorded in islice(bag.messages({topic}), 1):
+                self._take_info(recorded)
+        inputs = {*self._images, *self._depths, *self._infos}
+        for recorded in bag.messages({*inputs, *moving, *self._plan.copied}):
             if recorded.topic in self._plan.copied:
                 self._writer.write(recorded)
             self._take_depth(recorded, kinds)
+            self._take_info(recorded)
             if recorded.topic in moving:
                 self._take_transforms(recorded)
             if recorded.topic in self._images:
@@ -201,6 +222,12 @@ class BagLabelling:
             except Exception:  # its images will be without depth, which is counted
                 continue
             (feed.offer_info if kind.endswith("/CameraInfo") else feed.offer)(message)
+
+    def _take_info(self, recorded: Recorded) -> None:
+        if recorded.topic in self._infos:
+            with suppress(Exception):  # the one before it goes on to hold
+                [kind] = CAMERA_INFOS
+                self._infos[recorded.topic] = self._types.deserialize(recorded.data, kind)
 
     def _take_transforms(self, recorded: Recorded) -> None:
         assert self._enrichment.frames is not None

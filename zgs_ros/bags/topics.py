@@ -94,23 +94,43 @@ def with_depth(
     for camera in cameras:
         named = [camera.topics.depth + ending for ending in DEPTH_ENDINGS]
         depth = next((name for name in named if name in topics), camera.topics.depth)
-        for name, kinds in ((depth, IMAGES), (camera.topics.camera_info, CAMERA_INFOS)):
-            option = "--depth-topic" if kinds is IMAGES else "--camera-info-topic"
+        for name in (depth, camera.topics.camera_info):
             if name not in topics:
                 raise BagError(
                     f"{name}: is not in the bag, and depth needs it; name the right one by "
                     "--depth-topic and --camera-info-topic, or leave it by --no-depth"
                 )
-            if topics[name].type not in kinds:
-                raise BagError(
-                    f"{option} {name}: holds {topics[name].type}, not {' or '.join(kinds)}"
-                )
-            if not topics[name].is_cdr:
-                raise BagError(
-                    f"{option} {name}: is not serialized as CDR, which alone is understood"
-                )
+        _check_kind("--depth-topic", topics[depth], IMAGES)
+        _check_kind("--camera-info-topic", topics[camera.topics.camera_info], CAMERA_INFOS)
         found.append(replace(camera, topics=replace(camera.topics, depth=depth)))
     return found
+
+
+def check_camera_infos(
+    cameras: Sequence[LabelledCamera], topics: Mapping[str, Topic], output: str
+) -> None:
+    """Makes sure that the cameras' camera_info is there, which an output is made of.
+
+    Raises:
+        BagError: If it is not in the bag, or is something else.
+    """
+    for camera in cameras:
+        name = camera.topics.camera_info
+        if name not in topics:
+            raise BagError(
+                f"{name}: is not in the bag, and {output} needs it; name the right one by "
+                "--camera-info-topic, or leave the output away"
+            )
+        _check_kind("--camera-info-topic", topics[name], CAMERA_INFOS)
+
+
+def _check_kind(option: str, topic: Topic, kinds: Sequence[str]) -> None:
+    if topic.type not in kinds:
+        raise BagError(f"{option} {topic.name}: holds {topic.type}, not {' or '.join(kinds)}")
+    if not topic.is_cdr:
+        raise BagError(
+            f"{option} {topic.name}: is not serialized as CDR, which alone is understood"
+        )
 
 
 def _names(topics: Sequence[str]) -> list[str]:

@@ -61,8 +61,9 @@ def label(
         list[str] | None,
         typer.Option(
             metavar="NAME,NAME",
-            help=f"What to write, as the node's topics are called: {', '.join(OUTPUT_NAMES)}; by "
-            "default segments,overlay/compressed, and what the settings ask for.",
+            help=f"What to write, as the node's topics are called: {', '.join(OUTPUT_NAMES)}, "
+            "and TOPIC/image and TOPIC/camera_info of a class's mask_topic; by default "
+            "segments,overlay/compressed, and what the settings ask for.",
             rich_help_panel=BAGS,
         ),
     ] = None,

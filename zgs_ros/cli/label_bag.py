@@ -18,8 +18,10 @@ from zgs_ros.bags.labelling import BagLabelling, Outcome, Plan, State
 from zgs_ros.bags.reading import open_bag
 from zgs_ros.bags.segmentation_journal import SegmentationJournal
 from zgs_ros.bags.target import FACT, Target
-from zgs_ros.bags.topics import choose_cameras, with_depth
+from zgs_ros.bags.topics import CAMERA_INFOS, check_camera_infos, choose_cameras, with_depth
 from zgs_ros.bags.writing import BagWriter
+from zgs_ros.classes.file import chosen_file
+from zgs_ros.classes.registry import ClassRegistry
 from zgs_ros.cli.label_files import load_segmenter
 from zgs_ros.cli.terminal import INTERRUPTED, Interrupt, plain
 from zgs_ros.config import NodeSettings, flatten, list_settings
@@ -28,7 +30,8 @@ from zgs_ros.files.labeling import classes_key, settings_key
 from zgs_ros.message_types import MessageTypes
 from zgs_ros.rotation import rotations
 from zgs_ros.segmentation import ImageSegmenter
-from zgs_ros.streaming.outputs import OUTPUT_NAMES, bag_outputs
+from zgs_ros.streaming.interface import check_mask_topics
+from zgs_ros.streaming.outputs import OUTPUTS, bag_outputs, mask_outputs
 
 LOST = 1
 """Exit code where something is missing from the results."""
@@ -214,10 +217,14 @@ class _Work:
 def _plan(request: BagRequest, settings: NodeSettings, bag: Storage) -> Plan:
     topics = (request.depth_topic, request.camera_info_topic)
     cameras = choose_cameras(bag.topics, request.topics, settings.cameras, *topics)
+    groups = ClassRegistry(chosen_file(settings.classes.file), patience=None).groups
+    check_mask_topics(groups, [camera.name for camera in cameras])
+    rows = {row.topic: row for row in (*OUTPUTS, *mask_outputs(groups))}
     for output in request.outputs:
-        if output not in OUTPUT_NAMES:
-            allowed = ", ".join(OUTPUT_NAMES)
-            raise BagError(f"--outputs {output}: is unknown (allowed: {allowed})")
+        if output not in rows:
+            raise BagError(f"--outputs {output}: is unknown (allowed: {', '.join(rows)})")
+        if rows[output].type_name in CAMERA_INFOS:
+            check_camera_infos(cameras, bag.topics, output)
     rotations(settings.rotation, [camera.name for camera in cameras])  # one each, or refused
     outputs = request.outputs or bag_outputs(settings)
     if settings.depth.enabled:

@@ -70,7 +70,7 @@ def diagnostic_array(
 
 
 def assess(diagnosis: Diagnosis, thresholds: DiagnosticsSettings) -> tuple[int, str]:
-    """Level and one line about the stream: all that is wrong at the worst level."""
+    """Level and one line about the stream: all that is wrong, the worst first."""
     if diagnosis.failure:
         return ERROR, diagnosis.failure
     if diagnosis.resting:
@@ -95,8 +95,8 @@ def assess(diagnosis: Diagnosis, thresholds: DiagnosticsSettings) -> tuple[int, 
                 break
     if not found:
         return OK, f"{snapshot.rate:.1f} results/s" if snapshot.rate else "idle"
-    worst = max(level for level, _ in found)
-    return worst, "; ".join(text for level, text in found if level == worst)
+    found.sort(key=lambda problem: problem[0], reverse=True)
+    return found[0][0], "; ".join(text for _, text in found)
 
 
 def assess_camera(
