@@ -40,6 +40,15 @@ class Roi:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """Where the pixels of a segment are; see `Segment`."""
+
+    roi: Roi
+    area: int
+    centroid: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Placement:
     """Where something is and how large: in the camera's optical frame (x right, y down, z forward), or
     in the one that was asked for.
@@ -165,6 +174,37 @@ class Segmentation:
             "segments": [_segment_to_dict(segment, embeddings) for segment in self.segments],
             "stage_times": {name: round(seconds, 6) for name, seconds in self.stage_times.items()},
         }
+
+
+def find_extents(label_map: NDArray[np.uint16], segments: int) -> list[Extent]:
+    """Extents of the segments 1 .. `segments`, at a cost that hardly grows with their number.
+
+    Args:
+        label_map: (height, width), in which each of them has pixels.
+        segments: Number of segments.
+    """
+    by_row, by_column = (
+        np.bincount(
+            (lines * (1 + segments) + label_map).ravel(), minlength=lines.size * (1 + segments)
+        )
+        .reshape(-1, 1 + segments)
+        .T
+        for lines in np.ogrid[: label_map.shape[0], : label_map.shape[1]]
+    )
+    found = []
+    for number in range(1, 1 + segments):
+        top, height, y = _span(by_row[number])
+        left, width, x = _span(by_column[number])
+        found.append(Extent(Roi(left, top, width, height), int(by_row[number].sum()), (x, y)))
+    return found
+
+
+def _span(counts: NDArray[np.int64]) -> tuple[int, int, float]:
+    """Of pixels counted line by line: the first line that has some, how many from there on, and the mean."""
+    lines = np.flatnonzero(counts)
+    first, length = int(lines[0]), int(lines[-1] - lines[0]) + 1
+    inside = counts[first : first + length]
+    return first, length, first + float(np.average(np.arange(length), weights=inside))
 
 
 def rounded(value: float | None, digits: int) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,20 +14,72 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 
-def token_masks(
-    masks: NDArray[Any], grid: tuple[int, int], reference: bool = False
-) -> NDArray[np.float32]:
+class Tiling:
+    """Segments that tile an image.
+
+    Args:
+        labels: (height, width), the segment of each pixel, ``0 .. segments - 1``.
+        segments: Number of segments.
+    """
+
+    def __init__(self, labels: NDArray[np.integer], segments: int) -> None:
+        self.labels = labels
+        self.segments = segments
+        self._covered: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def cover(self, grid: tuple[int, int]) -> NDArray[np.float32]:
+        """`cover_labels` of them, computed once for each grid, (segments, patches)."""
+        if grid not in self._covered:
+            shares = cover_labels(self.labels, self.segments, grid)
+            self._covered[grid] = shares.reshape(self.segments, -1)
+        return self._covered[grid]
+
+
+@dataclass(frozen=True, eq=False)
+class Unions:
+    """Segments of a tiling, or unions of some.
+
+    Attributes:
+        tiling: The segments.
+        parts: Which of them make up each one.
+    """
+
+    tiling: Tiling
+    parts: Sequence[tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def cover(self, grid: tuple[int, int]) -> NDArray[np.float32]:
+        """Covered share of each patch, float32 (unions, patches): the sum of those of the parts."""
+        return self._members(np.float32) @ self.tiling.cover(grid)
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Boolean (unions, height, width)."""
+        return self._members(np.bool_)[:, self.tiling.labels]
+
+    def _members(self, dtype: type[Any]) -> NDArray[Any]:
+        members = np.zeros((len(self.parts), self.tiling.segments), dtype)
+        for row, parts in enumerate(self.parts):
+            members[row, list(parts)] = 1
+        return members
+
+
+def token_masks(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
     """The masks mu over tokens: 1 for the class token, then the covered share of each patch.
 
     Args:
         masks: (segments, height, width), boolean or shares in [0, 1].
         grid: (rows, columns) of patches.
-        reference: Whether shares are taken by `pool` instead of `cover`.
 
     Returns:
         float32 (segments, 1 + rows * columns).
     """
-    shares = (pool if reference else cover)(masks, grid).reshape(len(masks), -1)
+    return with_class_token(cover(masks, grid).reshape(len(masks), -1))
+
+
+def with_class_token(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shares of patches, (segments, patches), as masks mu: the class token, whose share is 1, is in front."""
     return np.pad(shares, ((0, 0), (1, 0)), constant_values=1.0)
 
 
