@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from zgs_ros.runs import Runs
 from zgs_ros.segmentation import Label, Roi, Segment, Segmentation, find_extents
 
 
@@ -68,10 +69,10 @@ def test_extents_are_those_of_the_masks() -> None:
     label_map = np.random.default_rng(0).integers(0, 4, (7, 9)).astype(np.uint16)
     label_map[label_map == 3] = 0
     label_map[2, 4] = 3  # a single pixel
-    for number, found in enumerate(find_extents(label_map, 3), start=1):
+    for number, found in enumerate(find_extents(Runs.of(label_map), 3), start=1):
         rows, columns = np.nonzero(label_map == number)
         sides = [int(np.ptp(places)) + 1 for places in (columns, rows)]
         assert found.roi == Roi(int(columns.min()), int(rows.min()), *sides)
         assert found.area == len(rows)
         assert found.centroid == pytest.approx((columns.mean(), rows.mean()))
-    assert len(find_extents(label_map, 0)) == 0
+    assert found.roi == Roi(4, 2, 1, 1)

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.runs import Runs
+
 MAX_SEGMENT_ID = int(np.iinfo(np.uint16).max)
 """Ids live in a 16-bit label map, 0 of which means "no segment"."""
 
@@ -176,35 +178,28 @@ class Segmentation:
         }
 
 
-def find_extents(label_map: NDArray[np.uint16], segments: int) -> list[Extent]:
-    """Extents of the segments 1 .. `segments`, at a cost that hardly grows with their number.
-
-    Args:
-        label_map: (height, width), in which each of them has pixels.
-        segments: Number of segments.
-    """
-    by_row, by_column = (
-        np.bincount(
-            (lines * (1 + segments) + label_map).ravel(), minlength=lines.size * (1 + segments)
-        )
-        .reshape(-1, 1 + segments)
-        .T
-        for lines in np.ogrid[: label_map.shape[0], : label_map.shape[1]]
+def find_extents(runs: Runs, segments: int) -> list[Extent]:
+    """Extents of the segments 1 .. `segments`, each of which has pixels."""
+    number, last_column = runs.label, runs.column + runs.length - 1
+    size = 1 + segments
+    areas = np.bincount(number, runs.length, size)
+    x, y = (
+        np.bincount(number, runs.length * mean, size) / np.maximum(areas, 1.0)
+        for mean in (0.5 * (runs.column + last_column), runs.row)
     )
-    found = []
-    for number in range(1, 1 + segments):
-        top, height, y = _span(by_row[number])
-        left, width, x = _span(by_column[number])
-        found.append(Extent(Roi(left, top, width, height), int(by_row[number].sum()), (x, y)))
-    return found
-
-
-def _span(counts: NDArray[np.int64]) -> tuple[int, int, float]:
-    """Of pixels counted line by line: the first line that has some, how many from there on, and the mean."""
-    lines = np.flatnonzero(counts)
-    first, length = int(lines[0]), int(lines[-1] - lines[0]) + 1
-    inside = counts[first : first + length]
-    return first, length, first + float(np.average(np.arange(length), weights=inside))
+    lowest, highest = (np.full((2, size), limit) for limit in (np.iinfo(np.int64).max, -1))
+    for axis, (first, last) in enumerate(((runs.column, last_column), (runs.row, runs.row))):
+        np.minimum.at(lowest[axis], number, first)
+        np.maximum.at(highest[axis], number, last)
+    sides = highest - lowest + 1
+    return [
+        Extent(
+            Roi(*lowest[:, n].tolist(), *sides[:, n].tolist()),
+            int(areas[n]),
+            (float(x[n]), float(y[n])),
+        )
+        for n in range(1, size)
+    ]
 
 
 def rounded(value: float | None, digits: int) -> float | None:

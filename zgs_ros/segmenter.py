@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
     decide_pixels,
+    filter_places,
     fit_maps,
     place_on_pixels,
     soft_assignment,
@@ -51,6 +52,7 @@ from zgs_ros.oversegmentation.refinement import (
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
 from zgs_ros.pictures import check_size
+from zgs_ros.runs import Runs
 from zgs_ros.segmentation import MAX_SEGMENT_ID, Segment, Segmentation, find_extents
 from zgs_ros.stages import StageClock, mark_for
 
@@ -336,15 +338,15 @@ class Segmenter:
     ) -> Segmentation:
         """Numbers the segments from 1, the largest first."""
         labels = _enlarge(partition.labels, size)
-        areas = np.bincount(labels.ravel(), minlength=len(partition.numbers))
+        runs = Runs.of(labels)
+        areas = np.bincount(runs.label, runs.length, len(partition.numbers))
         area_of = [int(areas[list(region.parts)].sum()) for region in regions]
         order = sorted(range(len(regions)), key=lambda place: -area_of[place])
         found = [regions[place] for place in order if area_of[place]][:MAX_SEGMENT_ID]
         number_of = np.zeros(len(areas), np.uint16)
         for number, region in enumerate(found, start=1):
             number_of[list(region.parts)] = number
-        label_map = number_of[labels]
-        extents = find_extents(label_map, len(found))
+        extents = find_extents(replace(runs, label=number_of[runs.label]), len(found))
         segments = tuple(
             Segment(
                 id=number,
@@ -356,7 +358,7 @@ class Segmenter:
             )
             for number, (region, extent) in enumerate(zip(found, extents, strict=True), start=1)
         )
-        return Segmentation(label_map, segments, self.model, times)
+        return Segmentation(number_of[labels], segments, self.model, times)
 
 
 def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Segmenter:
@@ -422,6 +424,7 @@ def _fit_borders(
 ) -> Tensors:
     """The models and scores of `fit_maps` for segments with these centroids."""
     size = (pixels.shape[-2], pixels.shape[-1])
+    radius = settings.radius if settings.method == "guided" else 0
     if settings.method == "crf":
         distances = squared_distances(features, centroids)
         energies = (
@@ -432,8 +435,7 @@ def _fit_borders(
         maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
     else:
         grid = soft_assignment(features, centroids, settings.temperature)
-        maps = place_on_pixels(grid, size, patch, stride)
-    radius = settings.radius if settings.method == "guided" else 0
+        maps = place_on_pixels(grid, size, patch, stride, filter_places(size, radius))
     return fit_maps(maps, pixels, radius, settings.epsilon)
 
 

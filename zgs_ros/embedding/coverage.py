@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch.nn import functional
+
+from zgs_ros.runs import run_starts
 
 
 class Tiling:
@@ -116,15 +119,23 @@ def cover_labels(
     Returns:
         float32 (segments, rows, columns).
     """
-    (bands, down, heights), (stripes, across, widths) = map(_pieces, grid, labels.shape)
-    cells = grid[0] * grid[1]
-    places = labels.astype(np.int32)[down][:, across] * np.int32(cells)
-    places += bands[:, None] * np.int32(grid[1]) + stripes
-    areas = np.bincount(
-        places.ravel(), np.multiply.outer(heights, widths).ravel(), segments * cells
-    )
-    share = (areas * (cells / labels.size)).astype(np.float32)
-    return share.reshape(segments, *grid)
+    rows, columns = grid
+    stripe, pixel, widths = _pieces(columns, labels.shape[1])
+    cut = labels[:, pixel]
+    starts = run_starts(cut)
+    starts[:, 1:] |= stripe[1:] != stripe[:-1]
+    # Runs of pieces in one stripe: their places, and with them the areas that they add in their row.
+    first = np.flatnonzero(starts)
+    row, begin = np.divmod(first, len(pixel))
+    end = np.append(first[1:], cut.size) - row * len(pixel)
+    reached = np.append(0.0, widths.cumsum(dtype=np.float64))
+    places = stripe[begin] * segments + cut.ravel()[first]
+    row_starts = np.append(np.flatnonzero(begin == 0), len(first))
+    shape = (len(cut), columns * segments)
+    by_row = csr_array((reached[end] - reached[begin], places, row_starts), shape=shape)
+    areas = (csr_array(_overlaps(rows, len(cut))) @ by_row).toarray()
+    share = (areas * (rows * columns / labels.size)).astype(np.float32)
+    return np.ascontiguousarray(share.reshape(rows, columns, segments).transpose(2, 0, 1))
 
 
 def pool(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -162,8 +173,8 @@ def _overlaps(parts: int, length: int) -> NDArray[np.float32]:
 
 def _pieces(
     parts: int, length: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Pixels cut where parts end: of each piece, in order, its part, its pixel and its length."""
     overlaps = _overlaps(parts, length)
     part, pixel = np.nonzero(overlaps)
-    return part.astype(np.int32), pixel.astype(np.int32), overlaps[part, pixel]
+    return part, pixel, overlaps[part, pixel]
