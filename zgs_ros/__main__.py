@@ -9,6 +9,8 @@ import signal
 import sys
 from types import FrameType
 
+from zgs_ros.threads import wait_without_spinning
+
 LIVE = ("run", "camera", "watch", "view", "demo")
 """Commands that go on until they are interrupted, so that this is how they end well."""
 
@@ -32,6 +34,7 @@ def main() -> None:
         signal.signal(number, leave)
         # Python restores the default action when it shuts down, which would kill it half way.
         atexit.register(signal.signal, number, signal.SIG_IGN)
+    wait_without_spinning()
     try:
         from zgs_ros.cli import app
 

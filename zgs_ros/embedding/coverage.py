@@ -121,7 +121,7 @@ def cover_labels(
     """
     rows, columns = grid
     stripe, pixel, widths = _pieces(columns, labels.shape[1])
-    cut = labels[:, pixel]
+    cut = labels.take(pixel, axis=1)
     starts = run_starts(cut)
     starts[:, 1:] |= stripe[1:] != stripe[:-1]
     # Runs of pieces in one stripe: their places, and with them the areas that they add in their row.

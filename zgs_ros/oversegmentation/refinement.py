@@ -173,13 +173,16 @@ def decide_pixels(
     rows = _nearest_pixels(height, labels.shape[0], labels.device)
     columns = _nearest_pixels(width, labels.shape[1], labels.device)
     # Columns first: whole rows are then copied.
-    fine = labels.short()[:, columns][rows].flatten()
-    border = _borders(labels)[:, columns][rows].flatten().nonzero()[:, 0]
+    fine, near_border = (
+        of_places.index_select(1, columns).index_select(0, rows).flatten()
+        for of_places in (labels.short(), _borders(labels))
+    )
+    border = near_border.nonzero()[:, 0]
     if len(border):
         row, column = border.div(width, rounding_mode="floor"), border % width
         place = rows[row] * labels.shape[1] + columns[column]
-        pairs = torch.stack([labels.flatten()[place], second.flatten()[place]], dim=1)
-        colours = image.reshape(-1, 3)[border].float() / 255.0
+        pairs = torch.stack([labels.take(place), second.take(place)], dim=1)
+        colours = image.reshape(-1, 3).index_select(0, border).float() / 255.0
         scores = _scores_at(models, pairs, row, column, colours, (height, width))
         winners = torch.where(scores[:, 0] >= scores[:, 1], pairs[:, 0], pairs[:, 1])
         fine[border] = winners.short()
@@ -283,8 +286,8 @@ def _scores_at(
     _, channels, h, w = models.shape
     table = models.permute(0, 2, 3, 1).reshape(-1, channels)
     inputs = functional.pad(colours, (0, 1), value=1.0)[:, -channels:]
-    down, by_row = (part[:, rows] for part in _neighbours(h, size[0], models))
-    across, by_column = (part[:, columns] for part in _neighbours(w, size[1], models))
+    down, by_row = (part.index_select(1, rows) for part in _neighbours(h, size[0], models))
+    across, by_column = (part.index_select(1, columns) for part in _neighbours(w, size[1], models))
     # The four places around each pixel, and what each of them counts.
     places = (down[:, None] * w + across).flatten(0, 1).T
     weights = (by_row[:, None] * by_column).flatten(0, 1).T.contiguous()
