@@ -153,20 +153,26 @@ class DinoFeatures(torch.nn.Module):
         return torch.cat([*extra, patches], dim=1) + positions
 
     def _find_positions(self, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Position embeddings of a grid of patches, which images of one size share."""
+        """Position embeddings of a grid of patches, kept for images of one size unless they are in training."""
+        if self.training:
+            return self._resample_positions(rows, columns).to(like.dtype)
         kept = self._positions.get((rows, columns))
         if kept is not None and kept.device == like.device and kept.dtype == like.dtype:
             return kept
-        in_positions = 0 if self.model.no_embed_class else self.model.num_prefix_tokens
-        resample = _resample_as_dino if self._reference else resample_abs_pos_embed
         with torch.inference_mode(False), torch.no_grad():
-            positions = resample(
-                self.model.pos_embed, [rows, columns], num_prefix_tokens=in_positions
-            ).to(like.dtype)
+            positions = self._resample_positions(rows, columns).to(like.dtype)
         if not torch.compiler.is_compiling():  # which has no values
             if len(self._positions) == KEPT_SIZES:
                 self._positions.clear()
             self._positions[rows, columns] = positions
+        return positions
+
+    def _resample_positions(self, rows: int, columns: int) -> Tensor:
+        in_positions = 0 if self.model.no_embed_class else self.model.num_prefix_tokens
+        resample = _resample_as_dino if self._reference else resample_abs_pos_embed
+        positions: Tensor = resample(
+            self.model.pos_embed, [rows, columns], num_prefix_tokens=in_positions
+        )
         return positions
 
 

@@ -181,7 +181,7 @@ def decide_pixels(
     if len(border):
         row, column = border.div(width, rounding_mode="floor"), border % width
         place = rows[row] * labels.shape[1] + columns[column]
-        pairs = torch.stack([labels.take(place), second.take(place)], dim=1)
+        pairs = torch.stack([of.flatten().index_select(0, place) for of in (labels, second)], dim=1)
         colours = image.reshape(-1, 3).index_select(0, border).float() / 255.0
         scores = _scores_at(models, pairs, row, column, colours, (height, width))
         winners = torch.where(scores[:, 0] >= scores[:, 1], pairs[:, 0], pairs[:, 1])
@@ -290,14 +290,13 @@ def _scores_at(
     across, by_column = (part.index_select(1, columns) for part in _neighbours(w, size[1], models))
     # The four places around each pixel, and what each of them counts.
     places = (down[:, None] * w + across).flatten(0, 1).T
-    weights = (by_row[:, None] * by_column).flatten(0, 1).T.contiguous()
-    found = [
-        functional.embedding_bag(
-            segment[:, None] * (h * w) + places, table, mode="sum", per_sample_weights=weights
-        )
-        for segment in segments.unbind(1)
-    ]
-    return torch.stack([(model * inputs).sum(1) for model in found], dim=1)
+    weights = (by_row[:, None] * by_column).flatten(0, 1).T
+    scores = []
+    for segment in segments.unbind(1):
+        around = table.index_select(0, (segment[:, None] * (h * w) + places).flatten())
+        values = (around.view(len(places), -1, channels) * inputs[:, None]).sum(2)
+        scores.append((values * weights).sum(1))
+    return torch.stack(scores, dim=1)
 
 
 def _neighbours(coarse: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
