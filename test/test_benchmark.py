@@ -364,9 +364,15 @@ def test_bfloat16_is_held_against_float32(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_profiles_stand_side_by_side(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    result = run([*SMALL, "--profiles", "mini", "--scenes", "1", "--json", str(file)])
+    rows = "mini,mini+clip.mode=dense"
+    result = run([*SMALL, "--profiles", rows, "--scenes", "1", "--json", str(file)])
     assert result.exit_code == 0, result.output
     found = json.loads(file.read_text())
     assert found["profiles"]["mini"]["run"]["profile"] == "mini"
     assert 0 < found["synthetic_miou"]["mini"] <= 1
+    costs = [
+        found["profiles"][row]["measurement"]["stages"]["embedding"]["flops"]
+        for row in rows.split(",")
+    ]
+    assert costs[1] < 0.5 * costs[0], "a row has settings of its own"
     assert "| mini | zgs-mini-dino, zgs-mini-clip | found |" in result.output

@@ -15,8 +15,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from zgs_ros.bench.given import tile, tile_masks
-from zgs_ros.embedding.clip import ClipEmbedder
-from zgs_ros.embedding.coverage import cover, cover_labels
+from zgs_ros.embedding.clip import ClipEmbedder, Mode
+from zgs_ros.embedding.coverage import Tiling, Unions, cover, cover_labels
 from zgs_ros.embedding.dense import PatchTable, embed_sums, sum_segments, tabulate_patches
 from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.image_tower import ImageTower
@@ -167,12 +167,15 @@ def test_labels_cover_patches_as_masks_do(size: tuple[int, int], grid: tuple[int
     np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-5)
 
 
-def test_labels_and_masks_give_the_same_embeddings() -> None:
-    embedder = embedder_of("timm, class token")
-    labels, masks = tile(48, 80, 6), list(tile_masks(48, 80, 6).values())
+@pytest.mark.parametrize("mode", ["dense", "global_subtraction", "crop"])
+def test_unions_of_a_tiling_are_embedded_as_their_masks_are(mode: Mode) -> None:
+    embedder = embedder_of("timm, class token").variant(mode, 1, 5.0)
+    unions = Unions(Tiling(tile(48, 80, 6), 6), [(0,), (5,), (1, 4), (0, 2, 3)])
+    leaves = list(tile_masks(48, 80, 6).values())
+    masks = [np.any([leaves[part] for part in parts], axis=0) for parts in unions.parts]
     encoded = embedder.encode([torch.from_numpy(image_of())])
-    by_masks, by_labels = (embedder.embed(encoded, [masks], given)[0] for given in (None, [labels]))
-    np.testing.assert_allclose(by_masks, by_labels, atol=1e-6)
+    by_masks, by_labels = (embedder.embed(encoded, [given])[0] for given in (masks, unions))
+    np.testing.assert_allclose(by_masks, by_labels, atol=1e-5)
 
 
 def test_a_hundred_segments_cost_hardly_more_than_ten() -> None:

@@ -134,8 +134,8 @@ def test_borders_are_found_where_the_features_are(fake: None) -> None:
         maps = refinement.place_on_pixels(grid, SIZE, PATCH, STRIDE)
         models, scores = refinement.fit_maps(maps, empty(3, *SIZE), 4, 1e-3)
         labels = refinement._best(scores, [0, 1, 2])
-        pixels, pair = empty(9, 2, dtype=torch.long), empty(9, 2, dtype=torch.long)
-        finer = refinement._scores_at(models, pair, pixels, empty(9, 3), SIZE)
+        line, pair = empty(9, dtype=torch.long), empty(9, 2, dtype=torch.long)
+        finer = refinement._scores_at(models, pair, line, line, empty(9, 3), SIZE)
     places = (maps, models, scores, labels, refinement._borders(labels), finer)
     assert {value.device for value in places} == {GPU}
     assert not uploads.count

@@ -57,8 +57,7 @@ def test_the_manifest_says_what_the_files_belong_to(folder: Path) -> None:
     for step in manifest.steps.values():
         assert (folder / step.file).is_file()
         assert set(step.difference) == set(BACKENDS)
-        assert step.difference["onnxruntime"] < 1e-4
-        assert step.difference["openvino"] < 5e-3  # approximates activations
+        assert max(step.difference.values()) < 1e-4
     assert manifest.steps["encoding"].settings["clip.mode"] == "dense"
     assert "onnx" in manifest.versions
 

@@ -10,6 +10,7 @@ import pytest
 from zgs_ros.merging import (
     Description,
     Merging,
+    Parts,
     Region,
     merge_greedily,
     merge_siblings,
@@ -28,10 +29,8 @@ def describe(angle: float, text_angle: float | None = None) -> Description:
     return Description(vectors[0], vectors[1], (Label(f"{angle:g}", 1.0),))
 
 
-def region(pixel: int, angle: float, text_angle: float | None = None) -> Region:
-    mask = np.zeros((1, 8), bool)
-    mask[0, pixel] = True
-    return Region(mask, describe(angle, text_angle))
+def region(part: int, angle: float, text_angle: float | None = None) -> Region:
+    return Region((part,), describe(angle, text_angle))
 
 
 class Describer:
@@ -41,17 +40,17 @@ class Describer:
         self.angle = angle
         self.calls: list[list[list[int]]] = []
 
-    def __call__(self, masks: Sequence[np.ndarray]) -> list[Description]:
-        self.calls.append([np.flatnonzero(mask).tolist() for mask in masks])
-        return [describe(self.angle) for _ in masks]
+    def __call__(self, unions: Sequence[Parts]) -> list[Description]:
+        self.calls.append([sorted(parts) for parts in unions])
+        return [describe(self.angle) for _ in unions]
 
     def answer(self, merging: Merging) -> dict[int, Region]:
         """What is left of one image."""
-        return merge_together([merging], lambda masks: [self(image) for image in masks])[0]
+        return merge_together([merging], lambda unions: [self(image) for image in unions])[0]
 
 
-def pixels(regions: dict[int, Region]) -> dict[int, list[int]]:
-    return {number: np.flatnonzero(region.mask).tolist() for number, region in regions.items()}
+def parts_of(regions: dict[int, Region]) -> dict[int, list[int]]:
+    return {number: sorted(region.parts) for number, region in regions.items()}
 
 
 def test_similarity_is_the_mean_of_both_cosines() -> None:
@@ -75,14 +74,14 @@ def test_siblings_merge_from_the_threshold_on(
     result = Describer().answer(
         merge_siblings({1: region(0, 0), 2: region(1, angle, text_angle)}, 0.8)
     )
-    assert pixels(result) == ({0: [0, 1]} if merged else {1: [0], 2: [1]})
+    assert parts_of(result) == ({0: [0, 1]} if merged else {1: [0], 2: [1]})
 
 
 def test_a_union_is_described_anew_and_goes_on_upwards() -> None:
     """3 and 4 merge to 1; the union, described at 0 degrees, then merges with 2."""
     describer = Describer(angle=0)
     leaves = {3: region(0, 80), 4: region(1, 80), 2: region(2, 0)}
-    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2]}
+    assert parts_of(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2]}
     assert describer.calls == [[[0, 1]], [[0, 1, 2]]]
 
 
@@ -90,7 +89,7 @@ def test_a_branch_stops_where_its_siblings_differ() -> None:
     """3 and 4 differ; so 1 is no segment, and 2, though like both, has no sibling to merge with."""
     leaves = {3: region(0, 0), 4: region(1, 80), 2: region(2, 0)}
     describer = Describer()
-    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {2: [2], 3: [0], 4: [1]}
+    assert parts_of(describer.answer(merge_siblings(leaves, 0.8))) == {2: [2], 3: [0], 4: [1]}
     assert describer.calls == []
 
 
@@ -102,14 +101,14 @@ def test_cousins_are_not_siblings() -> None:
 def test_unions_of_one_level_are_described_together() -> None:
     describer = Describer(angle=0)
     leaves = {3: region(0, 0), 4: region(1, 0), 5: region(2, 90), 6: region(3, 90)}
-    assert pixels(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2, 3]}
+    assert parts_of(describer.answer(merge_siblings(leaves, 0.8))) == {0: [0, 1, 2, 3]}
     assert describer.calls == [[[0, 1], [2, 3]], [[0, 1, 2, 3]]]
 
 
 def test_a_region_whose_sibling_has_no_pixels_takes_its_parents_place() -> None:
     """4 has no pixels: 3 stands for 1 and meets 2."""
     describer = Describer()
-    assert pixels(describer.answer(merge_siblings({3: region(0, 0), 2: region(1, 0)}, 0.8))) == {
+    assert parts_of(describer.answer(merge_siblings({3: region(0, 0), 2: region(1, 0)}, 0.8))) == {
         0: [0, 1]
     }
     assert describer.calls == [[[0, 1]]]
@@ -129,12 +128,16 @@ def test_images_go_side_by_side_and_each_round_is_described_at_once() -> None:
     ]
     rounds: list[list[int]] = []
 
-    def answer(masks: list[list[np.ndarray]]) -> list[list[Description]]:
-        rounds.append([len(image) for image in masks])
-        return [Describer()(image) for image in masks]
+    def answer(unions: list[list[Parts]]) -> list[list[Description]]:
+        rounds.append([len(image) for image in unions])
+        return [Describer()(image) for image in unions]
 
     found = merge_together([merge_siblings(regions, 0.8) for regions in images], answer)
-    assert [pixels(regions) for regions in found] == [{0: [0, 1, 2]}, {0: [3, 4]}, {1: [5], 2: [6]}]
+    assert [parts_of(regions) for regions in found] == [
+        {0: [0, 1, 2]},
+        {0: [3, 4]},
+        {1: [5], 2: [6]},
+    ]
     assert rounds == [[1, 1, 0], [1, 0, 0]]
 
 
@@ -144,7 +147,7 @@ class TestGreedyPass:
         leaves = {3: region(0, 0), 4: region(1, 50), 5: region(2, 10), 6: region(3, 90)}
         describer = Describer(angle=5)
         found = describer.answer(merge_greedily(leaves, 0.9))
-        assert pixels(found) == {3: [0, 2], 4: [1], 6: [3]}
+        assert parts_of(found) == {3: [0, 2], 4: [1], 6: [3]}
         assert describer.calls == [[[0, 2]]]
 
     def test_a_union_is_described_anew_and_goes_on_merging(self) -> None:
@@ -152,7 +155,7 @@ class TestGreedyPass:
         leaves = {3: region(0, 0), 4: region(1, 120), 5: region(2, 10), 6: region(3, 50)}
         describer = Describer(angle=30)
         found = describer.answer(merge_greedily(leaves, 0.9))
-        assert pixels(found) == {3: [0, 2, 3], 4: [1]}
+        assert parts_of(found) == {3: [0, 2, 3], 4: [1]}
         assert describer.calls == [[[0, 2]], [[0, 2, 3]]]
 
     @pytest.mark.parametrize(

@@ -164,6 +164,23 @@ def test_images_of_a_batch_do_not_influence_each_other() -> None:
     torch.testing.assert_close(together[1], dino(dino.resize(images[1:]))[0], rtol=1e-4, atol=1e-5)
 
 
+def test_position_embeddings_are_kept_per_size_but_not_in_training() -> None:
+    model = tiny_vit()
+    sizes = [torch.rand(1, 3, 32, width) for width in (32, 44, 32, 56, 44)]
+    dino = DinoFeatures(model, short_side=32, stride=4).eval()
+    for pixels in sizes:
+        fresh = DinoFeatures(model, short_side=32, stride=4).eval()
+        torch.testing.assert_close(dino(pixels), fresh(pixels))
+    student = DinoFeatures(model, short_side=32, stride=4).train()
+    model.pos_embed.requires_grad_(True)
+    before = student.keys(sizes[1])
+    before.sum().backward()
+    assert model.pos_embed.grad.abs().sum() > 0
+    with torch.no_grad():
+        model.pos_embed += torch.randn_like(model.pos_embed)
+        assert not torch.allclose(student.keys(sizes[1]), before)
+
+
 @pytest.mark.parametrize(("stride", "short_side"), [(9, 32), (4, 4)])
 def test_impossible_strides_are_named(stride: int, short_side: int) -> None:
     with pytest.raises(ValueError, match=f"dino.stride: {stride}"):

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from zgs_ros.segmentation import Label, Roi, Segment, Segmentation
+from zgs_ros.runs import Runs
+from zgs_ros.segmentation import Label, Roi, Segment, Segmentation, find_extents
 
 
 def make_segment(number: int) -> Segment:
@@ -62,3 +63,16 @@ def test_the_description_is_json_with_embeddings_on_request() -> None:
     assert "embedding" not in plain["segments"][0]
     full = json.loads(json.dumps(segmentation.to_dict(embeddings=True)))
     assert full["segments"][0]["embedding"] == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_extents_are_those_of_the_masks() -> None:
+    label_map = np.random.default_rng(0).integers(0, 4, (7, 9)).astype(np.uint16)
+    label_map[label_map == 3] = 0
+    label_map[2, 4] = 3  # a single pixel
+    for number, found in enumerate(find_extents(Runs.of(label_map), 3), start=1):
+        rows, columns = np.nonzero(label_map == number)
+        sides = [int(np.ptp(places)) + 1 for places in (columns, rows)]
+        assert found.roi == Roi(int(columns.min()), int(rows.min()), *sides)
+        assert found.area == len(rows)
+        assert found.centroid == pytest.approx((columns.mean(), rows.mean()))
+    assert found.roi == Roi(4, 2, 1, 1)

@@ -7,6 +7,8 @@ import signal
 import sys
 from types import FrameType
 
+from zgs_ros.threads import wait_without_spinning
+
 LIVE = ("run", "camera", "watch", "view", "demo")
 """Commands that go on until they are interrupted, so that this is how they end well."""
 
@@ -28,6 +30,7 @@ def main() -> None:
 
     for number in SIGNALS:
         signal.signal(number, interrupt)
+    wait_without_spinning()
     try:
         from zgs_ros.cli import app
 

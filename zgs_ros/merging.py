@@ -1,7 +1,7 @@
 """Merging: segments that look alike and are named alike become one.
 
 Unions have to be embedded and named before merging goes on. `merge_siblings` and `merge_greedily` are
-generators that yield the masks of an image's unions and are sent their descriptions, so that
+generators that yield the parts of an image's unions and are sent their descriptions, so that
 `merge_together` can have those of several images described in one batch.
 """
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from zgs_ros.segmentation import Label
 
-Mask = NDArray[np.bool_]
+Parts = tuple[int, ...]
+"""Segments before merging that make up a region, as places in their partition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +36,14 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A mask, (height, width) boolean, and its description."""
+    """One or several segments, and the description of what they are together."""
 
-    mask: Mask
+    parts: Parts
     description: Description
 
 
-Merging = Generator[list[Mask], "list[Description]", dict[int, Region]]
-"""Yields masks, is sent a description of each, and returns the remaining regions by heap number."""
+Merging = Generator[list[Parts], "list[Description]", dict[int, Region]]
+"""Yields unions, is sent a description of each, and returns the remaining regions by heap number."""
 
 
 def similarity(left: Description, right: Description) -> float:
@@ -54,13 +55,13 @@ def similarity(left: Description, right: Description) -> float:
 
 def merge_together(
     images: Sequence[Merging],
-    describe: Callable[[list[list[Mask]]], Sequence[list[Description]]],
+    describe: Callable[[list[list[Parts]]], Sequence[list[Description]]],
 ) -> list[dict[int, Region]]:
     """Merges the regions of several images side by side, so that each round describes all their unions.
 
     Args:
         images: The merging of each image.
-        describe: Describes the given masks of each image; there may be none of some.
+        describe: Describes the given unions of each image; there may be none of some.
 
     Returns:
         The remaining regions of each image.
@@ -69,15 +70,15 @@ def merge_together(
     answers: Sequence[list[Description] | None] = [None] * len(images)
     going = dict(enumerate(images))
     while going:
-        masks: list[list[Mask]] = [[] for _ in images]
+        unions: list[list[Parts]] = [[] for _ in images]
         for index, merging in list(going.items()):
             try:
-                masks[index] = merging.send(answers[index])  # type: ignore[arg-type]  # None at first
+                unions[index] = merging.send(answers[index])  # type: ignore[arg-type]  # None at first
             except StopIteration as end:
                 found[index] = end.value
                 del going[index]
         if going:
-            answers = describe(masks)
+            answers = describe(unions)
     return found
 
 
@@ -106,11 +107,11 @@ def merge_siblings(regions: dict[int, Region], threshold: float) -> Merging:
         ]
         if not pairs:
             return dict(sorted(current.items()))
-        masks = [current[left].mask | current[right].mask for left, right in pairs]
-        descriptions = yield masks
-        for (left, right), mask, description in zip(pairs, masks, descriptions, strict=True):
+        unions = [current[left].parts + current[right].parts for left, right in pairs]
+        descriptions = yield unions
+        for (left, right), parts, description in zip(pairs, unions, descriptions, strict=True):
             del current[left], current[right]
-            current[(left - 1) // 2] = Region(mask, description)
+            current[(left - 1) // 2] = Region(parts, description)
 
 
 def merge_greedily(regions: dict[int, Region], threshold: float) -> Merging:
@@ -132,10 +133,10 @@ def merge_greedily(regions: dict[int, Region], threshold: float) -> Merging:
         ]
         if not pairs:
             break
-        masks = [current[left].mask | current.pop(right).mask for left, right in pairs]
-        descriptions = yield masks
-        for (left, _), mask, description in zip(pairs, masks, descriptions, strict=True):
-            current[left] = Region(mask, description)
+        unions = [current[left].parts + current.pop(right).parts for left, right in pairs]
+        descriptions = yield unions
+        for (left, _), parts, description in zip(pairs, unions, descriptions, strict=True):
+            current[left] = Region(parts, description)
     return current
 
 

@@ -25,8 +25,9 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "edge": {
         "dino.model": "vit_small_patch16_224.dino",
-        "dino.stride": 13,
-        "clustering.groups": 256,
+        "dino.short_side": 256,
+        "dino.stride": 16,
+        "clustering.groups": 0,
         "clip.model": "ViT-B-16",
         "clip.pretrained": "datacomp_xl_s13b_b90k",
         "clip.mode": "dense",

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zgs_ros.runs import Runs
+
 MAX_SEGMENT_ID = int(np.iinfo(np.uint16).max)
 """Ids live in a 16-bit label map, 0 of which means "no segment"."""
 
@@ -37,6 +39,15 @@ class Roi:
     y: int
     width: int
     height: int
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the pixels of a segment are; see `Segment`."""
+
+    roi: Roi
+    area: int
+    centroid: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,30 @@ class Segmentation:
             "segments": [_segment_to_dict(segment, embeddings) for segment in self.segments],
             "stage_times": {name: round(seconds, 6) for name, seconds in self.stage_times.items()},
         }
+
+
+def find_extents(runs: Runs, segments: int) -> list[Extent]:
+    """Extents of the segments 1 .. `segments`, each of which has pixels."""
+    number, last_column = runs.label, runs.column + runs.length - 1
+    size = 1 + segments
+    areas = np.bincount(number, runs.length, size)
+    x, y = (
+        np.bincount(number, runs.length * mean, size) / np.maximum(areas, 1.0)
+        for mean in (0.5 * (runs.column + last_column), runs.row)
+    )
+    lowest, highest = (np.full((2, size), limit) for limit in (np.iinfo(np.int64).max, -1))
+    for axis, (first, last) in enumerate(((runs.column, last_column), (runs.row, runs.row))):
+        np.minimum.at(lowest[axis], number, first)
+        np.maximum.at(highest[axis], number, last)
+    sides = highest - lowest + 1
+    return [
+        Extent(
+            Roi(*lowest[:, n].tolist(), *sides[:, n].tolist()),
+            int(areas[n]),
+            (float(x[n]), float(y[n])),
+        )
+        for n in range(1, size)
+    ]
 
 
 def rounded(value: float | None, digits: int) -> float | None:

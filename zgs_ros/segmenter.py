@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from zgs_ros.config import RefinementSettings, SegmenterSettings
 from zgs_ros.embedding.clip import ClipEmbedder, EncodedImages
+from zgs_ros.embedding.coverage import Tiling, Unions
 from zgs_ros.engines.loading import load_engines
 from zgs_ros.engines.manifest import EngineError
 from zgs_ros.engines.running import Engine, WithEngine
@@ -30,6 +30,7 @@ from zgs_ros.labeling.retrieval import embed_phrases
 from zgs_ros.merging import (
     Description,
     Merging,
+    Parts,
     Region,
     merge_greedily,
     merge_siblings,
@@ -42,6 +43,7 @@ from zgs_ros.oversegmentation.dense_crf import CrfParameters, mean_field
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.refinement import (
     decide_pixels,
+    filter_places,
     fit_maps,
     place_on_pixels,
     soft_assignment,
@@ -50,13 +52,13 @@ from zgs_ros.oversegmentation.refinement import (
 )
 from zgs_ros.oversegmentation.tree import Groups, SegmentTree, group_positions, split_groups
 from zgs_ros.pictures import check_size
-from zgs_ros.segmentation import MAX_SEGMENT_ID, Roi, Segment, Segmentation
+from zgs_ros.runs import Runs
+from zgs_ros.segmentation import MAX_SEGMENT_ID, Segment, Segmentation, find_extents
 from zgs_ros.stages import StageClock, mark_for
 
 logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 V = TypeVar("V", bound=np.generic)
 FLAT = 2
 """An image whose values differ by no more than this, per channel, is one thing."""
@@ -74,10 +76,10 @@ class Partition:
     labels: NDArray[np.integer]
     numbers: tuple[int, ...]
 
-    @property
-    def masks(self) -> dict[int, Mask]:
-        """Boolean (height, width) masks by heap number."""
-        return {number: self.labels == index for index, number in enumerate(self.numbers)}
+    @cached_property
+    def tiling(self) -> Tiling:
+        """Its segments as they are embedded."""
+        return Tiling(self.labels, len(self.numbers))
 
 
 class Segmenter:
@@ -182,26 +184,22 @@ class Segmenter:
             partitions = [
                 self._refine(*parts) for parts in zip(frames, pixels, features, trees, strict=True)
             ]
-            found = [partition.masks for partition in partitions]
         self._side_stream.join()
         with clock.stage("embedding"):
-            embeddings = self._clip.embed(
-                encoded,
-                [list(masks.values()) for masks in found],
-                [partition.labels for partition in partitions],
-            )
+            alone = [[(place,) for place in range(len(found.numbers))] for found in partitions]
+            embeddings = self._embed(encoded, partitions, alone)
         with clock.stage("labeling"):
             regions = [
-                dict(zip(masks, map(Region, masks.values(), self._describe(rows)), strict=True))
-                for masks, rows in zip(found, embeddings, strict=True)
+                dict(zip(found.numbers, map(Region, parts, self._describe(rows)), strict=True))
+                for found, parts, rows in zip(partitions, alone, embeddings, strict=True)
             ]
         with clock.stage("merging"):
             if self._settings.merging.enabled:
-                regions = self._merge(encoded, regions)
+                regions = self._merge(encoded, partitions, regions)
         times = clock.read()
         return [
-            self._assemble(found, image.shape[:2], times)
-            for image, found in zip(images, regions, strict=True)
+            self._assemble(partition, list(found.values()), image.shape[:2], times)
+            for image, partition, found in zip(images, partitions, regions, strict=True)
         ]
 
     def over_segment(self, image: Image) -> NDArray[np.uint16]:
@@ -301,8 +299,21 @@ class Segmenter:
             for row, found in zip(embeddings, labels, strict=True)
         ]
 
+    def _embed(
+        self,
+        encoded: EncodedImages,
+        partitions: Sequence[Partition],
+        parts: Sequence[Sequence[Parts]],
+    ) -> list[NDArray[np.float32]]:
+        """Of each image's unions of segments."""
+        tilings = [partition.tiling for partition in partitions]
+        return self._clip.embed(encoded, [Unions(*of) for of in zip(tilings, parts, strict=True)])
+
     def _merge(
-        self, encoded: EncodedImages, regions: Sequence[dict[int, Region]]
+        self,
+        encoded: EncodedImages,
+        partitions: Sequence[Partition],
+        regions: Sequence[dict[int, Region]],
     ) -> list[dict[int, Region]]:
         """Merges the regions of each image."""
         settings = self._settings.merging
@@ -313,27 +324,41 @@ class Segmenter:
                 found = yield from merge_greedily(found, settings.threshold)
             return found
 
-        def describe(masks: list[list[Mask]]) -> list[list[Description]]:
-            return [self._describe(rows) for rows in self._clip.embed(encoded, masks)]
+        def describe(unions: list[list[Parts]]) -> list[list[Description]]:
+            return [self._describe(rows) for rows in self._embed(encoded, partitions, unions)]
 
         return merge_together([merge(found) for found in regions], describe)
 
     def _assemble(
-        self, regions: dict[int, Region], size: tuple[int, int], times: dict[str, float]
+        self,
+        partition: Partition,
+        regions: Sequence[Region],
+        size: tuple[int, int],
+        times: dict[str, float],
     ) -> Segmentation:
         """Numbers the segments from 1, the largest first."""
-        seen = [
-            Region(_enlarge(region.mask, size), region.description) for region in regions.values()
-        ]
-        found = sorted(
-            (region for region in seen if region.mask.any()),
-            key=lambda region: -np.count_nonzero(region.mask),
-        )[:MAX_SEGMENT_ID]
-        label_map = np.zeros(size, np.uint16)
+        labels = _enlarge(partition.labels, size)
+        runs = Runs.of(labels)
+        areas = np.bincount(runs.label, runs.length, len(partition.numbers))
+        area_of = [int(areas[list(region.parts)].sum()) for region in regions]
+        order = sorted(range(len(regions)), key=lambda place: -area_of[place])
+        found = [regions[place] for place in order if area_of[place]][:MAX_SEGMENT_ID]
+        number_of = np.zeros(len(areas), np.uint16)
         for number, region in enumerate(found, start=1):
-            label_map[region.mask] = number
-        segments = tuple(_summarise(n, region) for n, region in enumerate(found, start=1))
-        return Segmentation(label_map, segments, self.model, times)
+            number_of[list(region.parts)] = number
+        extents = find_extents(replace(runs, label=number_of[runs.label]), len(found))
+        segments = tuple(
+            Segment(
+                id=number,
+                labels=region.description.labels,
+                roi=extent.roi,
+                area=extent.area,
+                centroid=extent.centroid,
+                embedding=region.description.embedding,
+            )
+            for number, (region, extent) in enumerate(zip(found, extents, strict=True), start=1)
+        )
+        return Segmentation(number_of[labels], segments, self.model, times)
 
 
 def load_segmenter(settings: SegmenterSettings, begin_early: bool = False) -> Segmenter:
@@ -377,14 +402,15 @@ def _is_flat(image: Image) -> bool:
     return all((np.ptp(part, axis=(0, 1)) <= FLAT).all() for part in (image[::16, ::16], image))
 
 
-def _enlarge(mask: NDArray[V], size: tuple[int, int]) -> NDArray[V]:
-    """A mask or map in another size, by the nearest of its pixels; itself if it has that size."""
-    if mask.shape == size:
-        return mask
+def _enlarge(labels: NDArray[V], size: tuple[int, int]) -> NDArray[V]:
+    """Labels in another size, by the nearest of their pixels; themselves if they have that size."""
+    if labels.shape == size:
+        return labels
     rows, columns = (
-        np.arange(length) * given // length for length, given in zip(size, mask.shape, strict=True)
+        np.arange(length) * given // length
+        for length, given in zip(size, labels.shape, strict=True)
     )
-    return mask[np.ix_(rows, columns)]
+    return labels[np.ix_(rows, columns)]
 
 
 def _fit_borders(
@@ -398,6 +424,7 @@ def _fit_borders(
 ) -> Tensors:
     """The models and scores of `fit_maps` for segments with these centroids."""
     size = (pixels.shape[-2], pixels.shape[-1])
+    radius = settings.radius if settings.method == "guided" else 0
     if settings.method == "crf":
         distances = squared_distances(features, centroids)
         energies = (
@@ -408,8 +435,7 @@ def _fit_borders(
         maps = mean_field(energies, pixels, CrfParameters().for_short_side(min(size)))
     else:
         grid = soft_assignment(features, centroids, settings.temperature)
-        maps = place_on_pixels(grid, size, patch, stride)
-    radius = settings.radius if settings.method == "guided" else 0
+        maps = place_on_pixels(grid, size, patch, stride, filter_places(size, radius))
     return fit_maps(maps, pixels, radius, settings.epsilon)
 
 
@@ -418,19 +444,3 @@ def _by_size(frames: Sequence[torch.Tensor]) -> Iterator[list[int]]:
     for index, frame in enumerate(frames):
         groups.setdefault(frame.shape, []).append(index)
     yield from groups.values()
-
-
-def _summarise(number: int, region: Region) -> Segment:
-    left, top, width, height = cv2.boundingRect(region.mask.view(np.uint8))
-    box = region.mask[top : top + height, left : left + width]
-    by_row, by_column = np.count_nonzero(box, axis=1), np.count_nonzero(box, axis=0)
-    x = left + np.average(np.arange(width), weights=by_column)
-    y = top + np.average(np.arange(height), weights=by_row)
-    return Segment(
-        id=number,
-        labels=region.description.labels,
-        roi=Roi(left, top, width, height),
-        area=int(by_row.sum()),
-        centroid=(float(x), float(y)),
-        embedding=region.description.embedding,
-    )

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zgs_ros.bench.given import tile, tile_masks
+from zgs_ros.bench.given import tile
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError
+from zgs_ros.embedding.coverage import Tiling, Unions
 from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.tree import build_tree
@@ -75,12 +76,14 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
     if bench.segments < 2:
         raise SettingsError(f"segments: --curve segments needs at least 2, got {bench.segments}")
     height, width, _ = image.shape
-    tilings = {n: np.stack(list(tile_masks(height, width, n).values())) for n in counts}
     encoded = bench.clip.encode([upload(image, bench.device)])
-    steps: dict[int, Callable[[], object]] = {
-        n: partial(bench.clip.embed, encoded, [masks], [tile(height, width, n)])
-        for n, masks in tilings.items()
-    }
+
+    def embed(segments: int) -> object:
+        tiling = Tiling(tile(height, width, segments), segments)  # new: what it covers is kept
+        alone = [(segment,) for segment in range(segments)]
+        return bench.clip.embed(encoded, [Unions(tiling, alone)])
+
+    steps: dict[int, Callable[[], object]] = {n: partial(embed, n) for n in counts}
     return [_curve(bench, "embedding", "segments", steps, repeats, clock)]
 
 

@@ -103,7 +103,7 @@ class GivenSegmenter(Segmenter):
     ) -> Partition:
         tiling = self._tiling(frame, features)
         super()._refine(frame, pixels, tiling.features, tiling.tree)
-        return tiling.partition
+        return replace(tiling.partition)  # without what was found out about the last one
 
     def _tiling(self, frame: Tensor, features: Tensor) -> _Tiling:
         key = (*frame.shape, *features.shape)
@@ -126,7 +126,7 @@ class GivenSegmenter(Segmenter):
             torch.from_numpy(centroids[owner]).to(features),
             SegmentTree(nodes),
             Partition(
-                tile(height, image_width, self._segments),
+                tile(height, image_width, self._segments).astype(np.int32),
                 tuple(range(self._segments - 1, 2 * self._segments - 1)),
             ),
         )

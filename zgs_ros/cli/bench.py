@@ -92,7 +92,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="These profiles side by side, as Markdown; all: every one.",
+            help="These profiles side by side, as Markdown; all: every one. Settings of a row follow its name: "
+            "fast,fast+clip.mode=dense+backend=openvino.",
             rich_help_panel=MODES,
         ),
     ] = None,
@@ -200,7 +201,8 @@ def _profiles(
     from zgs_ros.evaluation.tables import to_markdown
 
     chosen = list(PROFILES) if names == "all" else names.split(",")
-    if unknown := [name for name in chosen if name not in PROFILES]:
+    rows = {row: row.split("+") for row in chosen}
+    if unknown := [name for name, *_ in rows.values() if name not in PROFILES]:
         raise SettingsError(f"--profiles: {unknown[0]!r} is not one of all, {', '.join(PROFILES)}")
     width, height = request.size
     arguments = [f"--size={width}x{height}", f"--repeats={request.repeats}"]
@@ -209,9 +211,9 @@ def _profiles(
     arguments += [f"--set={pair}" for pair in pairs]
     console = Console(stderr=True, highlight=False)
     results: dict[str, Any] = {}
-    for name in chosen:
-        console.print(f"measuring {name}")
-        results[name] = measure_profile(name, arguments)
+    for row, (name, *own) in rows.items():
+        console.print(f"measuring {row}")
+        results[row] = measure_profile(name, [*arguments, *(f"--set={pair}" for pair in own)])
     # Only the bundled models have learnt something.
     quality = {"mini": synthetic_quality("mini", scenes)} if scenes and "mini" in chosen else {}
     _write(request.path, {"profiles": results, "synthetic_miou": quality})

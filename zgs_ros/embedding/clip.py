@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from zgs_ros.embedding.continuations import embed_continuations, reads_end_token
-from zgs_ros.embedding.coverage import cover, cover_labels, token_masks
+from zgs_ros.embedding.coverage import Unions, cover, pool, with_class_token
 from zgs_ros.embedding.dense import PatchTable, embed_sums, sum_segments, tabulate_patches
 from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.global_subtraction import Shared, embed_segments, encode_images
@@ -237,35 +237,29 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def embed(
-        self,
-        encoded: EncodedImages,
-        masks: Sequence[Masks],
-        labels: Sequence[NDArray[np.integer]] | None = None,
+        self, encoded: EncodedImages, segments: Sequence[Masks | Unions]
     ) -> list[NDArray[np.float32]]:
         """Embeds segments of encoded images.
 
         Args:
             encoded: The images, from `encode`.
-            masks: Per image (segments, height, width) or as many (height, width), booleans or shares in
-                [0, 1]; of some there may be none.
-            labels: Per image, where its masks tile it, (height, width) the index of each pixel's mask:
-                mode ``"dense"`` then looks at each pixel once, however many segments there are.
+            segments: Per image, of some there may be none: those of a tiling, whose pixels are looked at
+                once for all of them and their unions, or masks (segments, height, width), or as many
+                (height, width), booleans or shares in [0, 1].
 
         Returns:
             Per image float32 (segments, dimensions) of unit norm.
         """
         rows = [
-            self._embed_shared(
-                encoded.shared.image(index), mask, labels[index] if labels is not None else None
-            )
+            self._embed_shared(encoded.shared.image(index), self._shares(given))
             if encoded.shared
-            else self._embed_cropped(encoded.images[index], mask)
-            for index, mask in zip(range(len(encoded.images)), masks, strict=True)
-            if len(mask)
+            else self._embed_cropped(encoded.images[index], _masks_of(given))
+            for index, given in zip(range(len(encoded.images)), segments, strict=True)
+            if len(given)
         ]
         if not rows:
-            return [np.zeros((0, self.dimensions), np.float32) for _ in masks]
-        return [part.numpy() for part in torch.cat(rows).cpu().split([len(m) for m in masks])]
+            return [np.zeros((0, self.dimensions), np.float32) for _ in segments]
+        return [part.numpy() for part in torch.cat(rows).cpu().split([len(s) for s in segments])]
 
     def prepare(self, image: Tensor) -> Tensor:
         """What the image tower is given: resized and normalised.
@@ -280,20 +274,18 @@ class ClipEmbedder:
         pixels = resize_images([image], self._tower.image_size, mode)
         return ((pixels - self._mean) / self._std).to(self._tower.weight.dtype)
 
-    def _embed_shared(
-        self,
-        shared: Shared | PatchTable,
-        masks: Masks,
-        labels: NDArray[np.integer] | None,
-    ) -> Tensor:
-        """Unit embeddings of segments of one image, (segments, dimensions)."""
+    def _shares(self, segments: Masks | Unions) -> NDArray[np.float32]:
+        """What each covers of the patches that the mode masks, and of the class token if that is one."""
         grid = self._tower.grid
-        if self._mode != "dense":
-            shares = token_masks(np.asarray(masks), grid, self._reference)
-        elif labels is None:
-            shares = cover(np.asarray(masks), grid).reshape(len(masks), -1)
+        if isinstance(segments, Unions) and not self._reference:
+            shares = segments.cover(grid)
         else:
-            shares = cover_labels(labels, len(masks), grid).reshape(len(masks), -1)
+            covered = (pool if self._reference else cover)(np.asarray(_masks_of(segments)), grid)
+            shares = covered.reshape(len(segments), -1)
+        return shares if self._mode == "dense" else with_class_token(shares)
+
+    def _embed_shared(self, shared: Shared | PatchTable, shares: NDArray[np.float32]) -> Tensor:
+        """Unit embeddings of segments of one image, (segments, dimensions)."""
         mu = upload(shares, self._device)
 
         def embed(part: slice) -> Tensor:
@@ -383,6 +375,10 @@ def _embed_shared(
 def unit(rows: Tensor) -> Tensor:
     """Rows of any type as float32 of unit norm."""
     return functional.normalize(rows.float(), dim=-1)
+
+
+def _masks_of(segments: Masks | Unions) -> Masks:
+    return segments.masks() if isinstance(segments, Unions) else segments
 
 
 def _forget_words(tokenizer: Any) -> None:

@@ -3,29 +3,86 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch.nn import functional
 
+from zgs_ros.runs import run_starts
 
-def token_masks(
-    masks: NDArray[Any], grid: tuple[int, int], reference: bool = False
-) -> NDArray[np.float32]:
+
+class Tiling:
+    """Segments that tile an image.
+
+    Args:
+        labels: (height, width), the segment of each pixel, ``0 .. segments - 1``.
+        segments: Number of segments.
+    """
+
+    def __init__(self, labels: NDArray[np.integer], segments: int) -> None:
+        self.labels = labels
+        self.segments = segments
+        self._covered: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def cover(self, grid: tuple[int, int]) -> NDArray[np.float32]:
+        """`cover_labels` of them, computed once for each grid, (segments, patches)."""
+        if grid not in self._covered:
+            shares = cover_labels(self.labels, self.segments, grid)
+            self._covered[grid] = shares.reshape(self.segments, -1)
+        return self._covered[grid]
+
+
+@dataclass(frozen=True, eq=False)
+class Unions:
+    """Segments of a tiling, or unions of some.
+
+    Attributes:
+        tiling: The segments.
+        parts: Which of them make up each one.
+    """
+
+    tiling: Tiling
+    parts: Sequence[tuple[int, ...]]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def cover(self, grid: tuple[int, int]) -> NDArray[np.float32]:
+        """Covered share of each patch, float32 (unions, patches): the sum of those of the parts."""
+        return self._members(np.float32) @ self.tiling.cover(grid)
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Boolean (unions, height, width)."""
+        return self._members(np.bool_)[:, self.tiling.labels]
+
+    def _members(self, dtype: type[Any]) -> NDArray[Any]:
+        members = np.zeros((len(self.parts), self.tiling.segments), dtype)
+        for row, parts in enumerate(self.parts):
+            members[row, list(parts)] = 1
+        return members
+
+
+def token_masks(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
     """The masks mu over tokens: 1 for the class token, then the covered share of each patch.
 
     Args:
         masks: (segments, height, width), boolean or shares in [0, 1].
         grid: (rows, columns) of patches.
-        reference: Whether shares are taken by `pool` instead of `cover`.
 
     Returns:
         float32 (segments, 1 + rows * columns).
     """
-    shares = (pool if reference else cover)(masks, grid).reshape(len(masks), -1)
+    return with_class_token(cover(masks, grid).reshape(len(masks), -1))
+
+
+def with_class_token(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shares of patches, (segments, patches), as masks mu: the class token, whose share is 1, is in front."""
     return np.pad(shares, ((0, 0), (1, 0)), constant_values=1.0)
 
 
@@ -62,15 +119,23 @@ def cover_labels(
     Returns:
         float32 (segments, rows, columns).
     """
-    (bands, down, heights), (stripes, across, widths) = map(_pieces, grid, labels.shape)
-    cells = grid[0] * grid[1]
-    places = labels.astype(np.int32)[down][:, across] * np.int32(cells)
-    places += bands[:, None] * np.int32(grid[1]) + stripes
-    areas = np.bincount(
-        places.ravel(), np.multiply.outer(heights, widths).ravel(), segments * cells
-    )
-    share = (areas * (cells / labels.size)).astype(np.float32)
-    return share.reshape(segments, *grid)
+    rows, columns = grid
+    stripe, pixel, widths = _pieces(columns, labels.shape[1])
+    cut = labels.take(pixel, axis=1)
+    starts = run_starts(cut)
+    starts[:, 1:] |= stripe[1:] != stripe[:-1]
+    # Runs of pieces in one stripe: their places, and with them the areas that they add in their row.
+    first = np.flatnonzero(starts)
+    row, begin = np.divmod(first, len(pixel))
+    end = np.append(first[1:], cut.size) - row * len(pixel)
+    reached = np.append(0.0, widths.cumsum(dtype=np.float64))
+    places = stripe[begin] * segments + cut.ravel()[first]
+    row_starts = np.append(np.flatnonzero(begin == 0), len(first))
+    shape = (len(cut), columns * segments)
+    by_row = csr_array((reached[end] - reached[begin], places, row_starts), shape=shape)
+    areas = (csr_array(_overlaps(rows, len(cut))) @ by_row).toarray()
+    share = (areas * (rows * columns / labels.size)).astype(np.float32)
+    return np.ascontiguousarray(share.reshape(rows, columns, segments).transpose(2, 0, 1))
 
 
 def pool(masks: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
@@ -108,8 +173,8 @@ def _overlaps(parts: int, length: int) -> NDArray[np.float32]:
 
 def _pieces(
     parts: int, length: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Pixels cut where parts end: of each piece, in order, its part, its pixel and its length."""
     overlaps = _overlaps(parts, length)
     part, pixel = np.nonzero(overlaps)
-    return part.astype(np.int32), pixel.astype(np.int32), overlaps[part, pixel]
+    return part, pixel, overlaps[part, pixel]

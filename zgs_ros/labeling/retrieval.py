@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from zgs_ros.labeling import phrase_cache
@@ -167,13 +168,14 @@ class RetrievalLabeler:
         self._grow()
         if not len(embeddings):
             return []
-        scores = embeddings @ self._embeddings.T  # (segments, phrases)
+        # PyTorch's threads, since those of NumPy's BLAS would be in their way.
+        scores = torch.from_numpy(embeddings) @ torch.from_numpy(self._embeddings).T
         count = min(self._count, scores.shape[1])
         # Sorting whole vocabularies takes longer than comparing with them.
-        lowest = np.partition(scores, -count, axis=1)[:, -count]
+        lowest = scores.topk(count, dim=1).values[:, -1]
         return [
             self._labels(row, np.flatnonzero(row >= bound), count)
-            for row, bound in zip(scores, lowest, strict=True)
+            for row, bound in zip(scores.numpy(), lowest.numpy(), strict=True)
         ]
 
     def _grow(self) -> None:

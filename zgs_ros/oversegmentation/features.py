@@ -16,6 +16,8 @@ from zgs_ros.oversegmentation.grid_attention import Grid, run_block
 from zgs_ros.resizing import resize_images
 from zgs_ros.timm_block import KEYS, is_plain, project
 
+KEPT_SIZES = 8
+"""Sizes of images whose position embeddings are kept."""
 MAX_ASPECT = 3.0
 """Longer images are squashed to this ratio of sides, which bounds time and memory."""
 
@@ -72,6 +74,7 @@ class DinoFeatures(torch.nn.Module):
         self.stride = stride
         self._looks_at_grid = attention == "grid" and stride < self.patch
         self._reference = reference
+        self._positions: dict[tuple[int, int], Tensor] = {}
         config: Any = self.model.pretrained_cfg
         self.register_buffer(
             "mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False
@@ -139,11 +142,7 @@ class DinoFeatures(torch.nn.Module):
     def _add_positions(self, patches: Tensor, rows: int, columns: int) -> Tensor:
         """Class and register tokens in front, positions added where the model was trained to have them."""
         model = self.model
-        in_positions = 0 if model.no_embed_class else model.num_prefix_tokens
-        resample = _resample_as_dino if self._reference else resample_abs_pos_embed
-        positions = resample(model.pos_embed, [rows, columns], num_prefix_tokens=in_positions).to(
-            patches.dtype
-        )
+        positions = self._find_positions(rows, columns, patches)
         extra = [
             token.expand(len(patches), -1, -1).to(patches.dtype)
             for token in (model.cls_token, model.reg_token)
@@ -152,6 +151,29 @@ class DinoFeatures(torch.nn.Module):
         if model.no_embed_class:
             return torch.cat([*extra, patches + positions], dim=1)
         return torch.cat([*extra, patches], dim=1) + positions
+
+    def _find_positions(self, rows: int, columns: int, like: Tensor) -> Tensor:
+        """Position embeddings of a grid of patches, kept for images of one size unless they are in training."""
+        if self.training:
+            return self._resample_positions(rows, columns).to(like.dtype)
+        kept = self._positions.get((rows, columns))
+        if kept is not None and kept.device == like.device and kept.dtype == like.dtype:
+            return kept
+        with torch.inference_mode(False), torch.no_grad():
+            positions = self._resample_positions(rows, columns).to(like.dtype)
+        if not torch.compiler.is_compiling():  # which has no values
+            if len(self._positions) == KEPT_SIZES:
+                self._positions.clear()
+            self._positions[rows, columns] = positions
+        return positions
+
+    def _resample_positions(self, rows: int, columns: int) -> Tensor:
+        in_positions = 0 if self.model.no_embed_class else self.model.num_prefix_tokens
+        resample = _resample_as_dino if self._reference else resample_abs_pos_embed
+        positions: Tensor = resample(
+            self.model.pos_embed, [rows, columns], num_prefix_tokens=in_positions
+        )
+        return positions
 
 
 def _resample_as_dino(positions: Tensor, size: Sequence[int], num_prefix_tokens: int = 1) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -37,7 +38,13 @@ def squared_distances(features: Tensor, centroids: Tensor) -> Tensor:
     return distances.reshape(-1, rows, columns)
 
 
-def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int) -> Tensor:
+def place_on_pixels(
+    grid: Tensor,
+    size: tuple[int, int],
+    patch: int,
+    stride: int,
+    places: tuple[int, int] | None = None,
+) -> Tensor:
     """Resamples a map over patch positions to pixels: position i has its centre at i * stride + patch / 2.
 
     Args:
@@ -45,17 +52,31 @@ def place_on_pixels(grid: Tensor, size: tuple[int, int], patch: int, stride: int
         size: (height, width) in pixels of the image that the patches were cut from.
         patch: Side of a patch in pixels.
         stride: Pixels between patches.
+        places: (height', width') of the result; each has the mean of the pixels in it. By default the
+            pixels themselves.
 
     Returns:
-        (channels, height, width); beyond the outermost centres the border value goes on.
+        (channels, height', width'); beyond the outermost centres the border value goes on.
     """
-    _, rows, columns = grid.shape
-    enlarged = functional.interpolate(
-        grid[None], size=(rows * stride, columns * stride), mode="bilinear", align_corners=False
+    # Linear along each side, so that it is two products with small matrices.
+    down, across = (
+        _place_line(count, length, patch, stride, shown, grid)
+        for count, length, shown in zip(grid.shape[1:], size, places or size, strict=True)
     )
+    return down @ grid @ across.T
+
+
+def _place_line(
+    count: int, length: int, patch: int, stride: int, places: int, like: Tensor
+) -> Tensor:
+    """(places, count): what each of so many positions in a line contributes to places along it."""
+    each = torch.eye(count, dtype=like.dtype, device=like.device)[None]
+    enlarged = functional.interpolate(each, size=count * stride, mode="linear", align_corners=False)
     before = (patch - stride) // 2
-    after = (size[0] - rows * stride - before, size[1] - columns * stride - before)
-    return functional.pad(enlarged, (before, after[1], before, after[0]), mode="replicate")[0]
+    placed = functional.pad(enlarged, (before, length - count * stride - before), mode="replicate")
+    if places != length:
+        placed = functional.interpolate(placed, size=places, mode="area")
+    return placed[0].T
 
 
 def stretch_to_pixels(grid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -87,25 +108,33 @@ def guided_filter(guide: Tensor, maps: Tensor, radius: int, epsilon: float) -> T
         (segments, 4, height, width): a and b, averaged over windows.
     """
     areas = _window_areas(guide, radius)
-    pairs = _upper_products(guide)
-    products = (maps[:, None] * guide).flatten(0, 1)
-    sizes = [len(part) for part in (guide, pairs, maps, products)]
-    means = _box(torch.cat([guide, pairs, maps, products]), radius, areas).split(sizes)
-    mean_guide, mean_pairs, mean_maps, mean_products = means
-    inverse = _invert_symmetric(mean_pairs - _upper_products(mean_guide), epsilon)
-    with_maps = mean_products.view(len(maps), *guide.shape) - mean_maps[:, None] * mean_guide
-    matrix = torch.stack([inverse[i] for row in _INDEX for i in row]).view(3, *guide.shape)
-    slope = torch.einsum("ijhw,sjhw->sihw", matrix, with_maps)
-    offset = mean_maps - (slope * mean_guide).sum(1)
-    models = torch.cat([slope, offset[:, None]], dim=1)
+    mean_guide = _box(guide, radius, areas)
+    variances = _box(_upper_products(guide), radius, areas) - _upper_products(mean_guide)
+    inverse = _invert_symmetric(variances, epsilon)
+    mean_maps = _box(maps, radius, areas)
+    with_maps = _box((maps[:, None] * guide).flatten(0, 1), radius, areas).unflatten(0, (-1, 3))
+    with_maps.addcmul_(mean_maps[:, None], mean_guide, value=-1.0)  # covariances
+    models = torch.empty(len(maps), 4, *guide.shape[1:], dtype=maps.dtype, device=maps.device)
+    offset = models[:, 3].copy_(mean_maps)
+    for colour, row in enumerate(_INDEX):
+        slope = torch.mul(with_maps[:, 0], inverse[row[0]], out=models[:, colour])
+        for other in (1, 2):
+            slope.addcmul_(with_maps[:, other], inverse[row[other]])
+        offset.addcmul_(slope, mean_guide[colour], value=-1.0)
     return _box(models.flatten(0, 1), radius, areas).view_as(models)
+
+
+def filter_places(size: tuple[int, int], radius: int) -> tuple[int, int]:
+    """(height, width) in places of the filter on an image of a size in pixels; of all pixels without one."""
+    step = SUBSAMPLING if radius else 1
+    return max(1, size[0] // step), max(1, size[1] // step)
 
 
 def fit_maps(maps: Tensor, guide: Tensor, radius: int, epsilon: float) -> tuple[Tensor, Tensor]:
     """Fits soft segment maps to an image's edges.
 
     Args:
-        maps: (segments, height', width') at the model's resolution.
+        maps: (segments, height', width') at the model's resolution, or at that of `filter_places`.
         guide: float32 (3, height', width') in [0, 1], the image at that resolution.
         radius: Window radius of the guided filter in pixels of the guide; 0 skips the filter.
         epsilon: See `guided_filter`.
@@ -143,16 +172,21 @@ def decide_pixels(
     height, width = image.shape[:2]
     rows = _nearest_pixels(height, labels.shape[0], labels.device)
     columns = _nearest_pixels(width, labels.shape[1], labels.device)
-    fine = labels.short()[rows][:, columns]
-    border = _borders(labels)[rows][:, columns].nonzero()
+    # Columns first: whole rows are then copied.
+    fine, near_border = (
+        of_places.index_select(1, columns).index_select(0, rows).flatten()
+        for of_places in (labels.short(), _borders(labels))
+    )
+    border = near_border.nonzero()[:, 0]
     if len(border):
-        here = (rows[border[:, 0]], columns[border[:, 1]])
-        pairs = torch.stack([labels[here], second[here]], dim=1)
-        colours = image[border[:, 0], border[:, 1]].float() / 255.0
-        scores = _scores_at(models, pairs, border, colours, (height, width))
+        row, column = border.div(width, rounding_mode="floor"), border % width
+        place = rows[row] * labels.shape[1] + columns[column]
+        pairs = torch.stack([of.flatten().index_select(0, place) for of in (labels, second)], dim=1)
+        colours = image.reshape(-1, 3).index_select(0, border).float() / 255.0
+        scores = _scores_at(models, pairs, row, column, colours, (height, width))
         winners = torch.where(scores[:, 0] >= scores[:, 1], pairs[:, 0], pairs[:, 1])
-        fine[border[:, 0], border[:, 1]] = winners.short()
-    return fine.cpu().numpy()
+        fine[border] = winners.short()
+    return fine.view(height, width).cpu().numpy()
 
 
 def _linear_models(
@@ -167,9 +201,10 @@ def _linear_models(
     """
     if not radius:
         return maps[:, None], guide
-    size = [max(1, length // SUBSAMPLING) for length in guide.shape[1:]]
+    size = filter_places((guide.shape[1], guide.shape[2]), radius)
     small = functional.interpolate(guide[None], size=size, mode="area")[0]
-    maps = functional.interpolate(maps[None], size=size, mode="area")[0]
+    if maps.shape[1:] != size:
+        maps = functional.interpolate(maps[None], size=size, mode="area")[0]
     return guided_filter(small, maps, max(1, radius // SUBSAMPLING), epsilon), small
 
 
@@ -210,11 +245,16 @@ def _best_at_once(scores: Tensor, allowed: list[int]) -> Tensor:
 
 
 def _borders(labels: Tensor) -> Tensor:
-    """Pixels beside which there is another label."""
-    around = functional.pad(labels[None, None].float(), (1, 1, 1, 1), mode="replicate")
-    highest = functional.max_pool2d(around, 3, stride=1)
-    lowest = -functional.max_pool2d(-around, 3, stride=1)
-    return (highest != lowest)[0, 0]
+    """Pixels beside which, or at whose corners, there is another label."""
+    height, width = labels.shape
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = np.s_[: height - down, max(0, -across) : width - max(0, across)]
+        there = np.s_[down:, max(0, across) : width - max(0, -across)]
+        differ = labels[here] != labels[there]
+        found[here] |= differ
+        found[there] |= differ
+    return found
 
 
 def _nearest_pixels(length: int, coarse: int, device: torch.device) -> Tensor:
@@ -223,14 +263,20 @@ def _nearest_pixels(length: int, coarse: int, device: torch.device) -> Tensor:
 
 
 def _scores_at(
-    models: Tensor, segments: Tensor, pixels: Tensor, colours: Tensor, size: tuple[int, int]
+    models: Tensor,
+    segments: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    colours: Tensor,
+    size: tuple[int, int],
 ) -> Tensor:
     """Linear models, interpolated between their places, at single pixels.
 
     Args:
         models: (segments, channels, h, w), see `_linear_models`.
         segments: int64 (pixels, n), whose score is asked for.
-        pixels: int64 (pixels, 2), row and column.
+        rows: int64 (pixels,).
+        columns: int64 (pixels,).
         colours: (pixels, 3) in [0, 1].
         size: (height, width) of the image that the pixels are of.
 
@@ -240,30 +286,30 @@ def _scores_at(
     _, channels, h, w = models.shape
     table = models.permute(0, 2, 3, 1).reshape(-1, channels)
     inputs = functional.pad(colours, (0, 1), value=1.0)[:, -channels:]
-    rows, row_weights = _neighbours(pixels[:, 0], h, size[0])
-    columns, column_weights = _neighbours(pixels[:, 1], w, size[1])
+    down, by_row = (part.index_select(1, rows) for part in _neighbours(h, size[0], models))
+    across, by_column = (part.index_select(1, columns) for part in _neighbours(w, size[1], models))
+    # The four places around each pixel, and what each of them counts.
+    places = (down[:, None] * w + across).flatten(0, 1).T
+    weights = (by_row[:, None] * by_column).flatten(0, 1).T
     scores = []
     for segment in segments.unbind(1):
-        model = torch.zeros_like(inputs)
-        for row, by_row in zip(rows, row_weights, strict=True):
-            for column, by_column in zip(columns, column_weights, strict=True):
-                found = table.index_select(0, (segment * h + row) * w + column)
-                model += found * (by_row * by_column)[:, None]
-        scores.append((model * inputs).sum(1))
+        around = table.index_select(0, (segment[:, None] * (h * w) + places).flatten())
+        values = (around.view(len(places), -1, channels) * inputs[:, None]).sum(2)
+        scores.append((values * weights).sum(1))
     return torch.stack(scores, dim=1)
 
 
-def _neighbours(
-    pixels: Tensor, coarse: int, length: int
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Between which two of `coarse` places each of some of `length` pixels lies, and their weights.
+def _neighbours(coarse: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which two of `coarse` places each of `length` pixels lies, (2, length), and their weights.
 
     As bilinear interpolation without aligned corners: beyond the outermost centres the value goes on.
     """
+    pixels = torch.arange(length, dtype=like.dtype, device=like.device)
     places = ((pixels + 0.5) * (coarse / length) - 0.5).clamp_min(0.0)
     before = places.long()
     share = places - before
-    return (before, (before + 1).clamp_max(coarse - 1)), (1.0 - share, share)
+    after = (before + 1).clamp_max(coarse - 1)
+    return torch.stack([before, after]), torch.stack([1.0 - share, share])
 
 
 _INDEX = ((0, 1, 2), (1, 3, 4), (2, 4, 5))
@@ -293,7 +339,14 @@ def _invert_symmetric(upper: Tensor, epsilon: float) -> Tensor:
 
 def _box(channels: Tensor, radius: int, areas: Tensor) -> Tensor:
     """Mean over the square window, cut off at the border; (channels, height, width)."""
-    return _sliding_sum(_sliding_sum(channels, radius, 1), radius, 2) / areas
+    if channels.device.type == "cpu":  # where OpenCV takes a third of the time
+        side = (2 * radius + 1, 2 * radius + 1)
+        sums = torch.empty_like(channels, memory_format=torch.contiguous_format)
+        for given, found in zip(channels.numpy(), sums.numpy(), strict=True):
+            cv2.boxFilter(given, -1, side, found, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    else:
+        sums = _sliding_sum(_sliding_sum(channels, radius, 1), radius, 2)
+    return sums.div_(areas)
 
 
 def _window_areas(like: Tensor, radius: int) -> Tensor:
