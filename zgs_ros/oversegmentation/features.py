@@ -65,8 +65,8 @@ class DinoFeatures(torch.nn.Module):
                 f"dino.model: {type(model).__name__} is not a ViT with absolute position embeddings, or "
                 f"like DINOv3; {WAY_OUT}"
             )
-        # timm's ViTs have more attributes than their type declares.
-        self.model: Any = model.eval().requires_grad_(False)
+        vit: Any = model  # timm's ViTs have more attributes than their type declares
+        self.model: Any = vit.eval().requires_grad_(False)
         self.patch = int(self.model.patch_embed.patch_size[0])
         if stride > self.patch or short_side < self.patch:
             raise ValueError(
