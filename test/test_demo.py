@@ -20,8 +20,7 @@ from PIL import Image as Pillow
 import zgs_ros
 from zgs_ros.dds.network import Network
 from zgs_ros.dds.node import DdsNode
-from zgs_ros.tools.demo import is_in_use
-from zgs_ros.tools.processes import dies_with_parent
+from zgs_ros.tools.processes import dies_with_parent, is_in_use
 
 Eventually = Callable[..., None]
 MINI = Path(zgs_ros.__file__).parent / "models" / "mini"

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from zgs_ros.files.ownership import open_log
-from zgs_ros.tools.processes import dies_with_parent
+from zgs_ros.tools.processes import end_of, free_domain, running
 from zgs_ros.tools.watch import NoResult
-
-DOMAINS = range(1, 100)
-"""Domains whose ports lie below those that Linux gives out to others."""
-
-PARTICIPANTS = 8
-"""Participants of a domain whose ports are looked at."""
 
 RESULT_TIMEOUT = 120.0
 """Seconds without a result, from when the node is up, after which the demo has failed."""
@@ -30,9 +18,7 @@ RESULT_TIMEOUT = 120.0
 START_TIMEOUT = 300.0
 """Seconds for the node to come up: a cold start loads torch and the models."""
 
-STOP_SECONDS = 10.0
 CAMERA_RATE = 5.0
-LOG_LINES = 15
 
 COMMAND = [sys.executable, "-m", "zgs_ros"]
 """This program, from the same interpreter."""
@@ -64,7 +50,7 @@ def run(options: DemoOptions) -> None:
         NoResult: If the viewer got no result in time, or a process ended before.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    domain = ["--local", "--domain", str(_free_domain())]
+    domain = ["--local", "--domain", str(free_domain())]
     camera = ["camera", *domain, "--rate", f"{CAMERA_RATE:g}", "--seed", str(options.seed)]
     node = ["run", *domain, "--profile", options.profile]
     watch = ["watch", *domain, "--out", str(options.out), "--frames", str(options.frames)]
@@ -75,9 +61,9 @@ def run(options: DemoOptions) -> None:
         logger.info("the bundled mini models only know this synthetic world")
     with ExitStack() as stack:
         logs = {name: options.out / f"{name}.log" for name in ("camera", "node")}
-        camera_process = stack.enter_context(_process(camera, logs["camera"]))
-        node_process = stack.enter_context(_process(node, logs["node"]))
-        viewer = stack.enter_context(_process(watch, None))
+        camera_process = stack.enter_context(running([*COMMAND, *camera], logs["camera"]))
+        node_process = stack.enter_context(running([*COMMAND, *node], logs["node"]))
+        viewer = stack.enter_context(running([*COMMAND, *watch], None))
         helpers = {"camera": camera_process, "node": node_process}
         while viewer.poll() is None:
             for name, process in helpers.items():
@@ -86,57 +72,10 @@ def run(options: DemoOptions) -> None:
             time.sleep(0.1)
         if viewer.returncode:
             raise NoResult(
-                f"the viewer got no result (code {viewer.returncode}); {_tail(logs['node'])}"
+                f"the viewer got no result (code {viewer.returncode}); {end_of(logs['node'])}"
             )
     logger.info("done: look at %s", options.out)
 
 
-def _free_domain() -> int:
-    """A domain that nobody on this machine seems to use, so that the demo shows its own camera."""
-    domains = random.sample(DOMAINS, len(DOMAINS))
-    return next((domain for domain in domains if not is_in_use(domain)), domains[0])
-
-
-def is_in_use(domain: int) -> bool:
-    """Whether participants of a DDS domain hold one of the first ports that they take there."""
-    for participant in range(PARTICIPANTS):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
-            try:
-                trial.bind(("", 7410 + 250 * domain + 2 * participant))
-            except OSError:
-                return True
-    return False
-
-
-@contextmanager
-def _process(arguments: Sequence[str], log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a command of this program; interrupts it at the end, and kills it if that doesn't help."""
-    with ExitStack() as stack:
-        output = stack.enter_context(open_log(log)) if log else None
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-            # A session of its own: Ctrl-C reaches this process alone, which ends the others in order.
-            start_new_session=True,
-            preexec_fn=dies_with_parent(),
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
 def _explain(name: str, code: int, log: Path) -> str:
-    return f"the {name} ended with code {code}; {_tail(log)}"
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-    return "\n".join([f"the end of {log}:", *lines])
+    return f"the {name} ended with code {code}; {end_of(log)}"
