@@ -16,6 +16,6 @@ setup(
     data_files=[
         ("share/zgs_ros/msg", sorted(glob("msg/*.msg"))),
         ("share/zgs_ros/srv", sorted(glob("srv/*.srv"))),
-        ("share/zgs_ros/config", ["config/segment.yaml"]),
+        ("share/zgs_ros/config", ["config/fastdds.xml", "config/segment.yaml"]),
     ],
 )

@@ -105,6 +105,13 @@ ARGUMENTS = (
         description="Least severe messages of the node that are shown.",
     ),
     DeclareLaunchArgument(
+        "fastdds_profile",
+        default_value="",
+        description="XML profile that Fast DDS reads in the node's process: a file, or shipped for this "
+        "package's config/fastdds.xml, with which no large image of the node is lost on this machine "
+        "(those of a camera need it in the camera's process); if not given, that of the environment.",
+    ),
+    DeclareLaunchArgument(
         "autostart",
         default_value="true",
         choices=["true", "false"],
@@ -159,6 +166,7 @@ def start(context: LaunchContext) -> list[Action]:
         remappings=remappings(values),
         arguments=["--autostart"] if values["autostart"] == "true" else [],
         ros_arguments=["--log-level", f"{logger_name(namespace)}:={values['log_level']}"],
+        additional_env=fastdds(values["fastdds_profile"]),
         output="screen",
         emulate_tty=True,
     )
@@ -197,6 +205,24 @@ def parameters(values: dict[str, str]) -> list[Any]:
     if values["use_sim_time"]:
         given["use_sim_time"] = values["use_sim_time"] == "true"
     return [*sources, given] if given else sources
+
+
+def fastdds(profile: str) -> dict[str, str]:
+    """Environment variables by which Fast DDS reads a profile: up to version 2, and from 3 on.
+
+    Raises:
+        RuntimeError: If there is no such file.
+    """
+    if not profile:
+        return {}
+    shipped = Path(get_package_share_directory("zgs_ros"), "config", "fastdds.xml")
+    file = shipped if profile == "shipped" else Path(profile)
+    if not file.is_file():
+        raise RuntimeError(
+            f"fastdds_profile: there is no file {str(file)!r}; shipped is always there"
+        )
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    return dict.fromkeys(names, str(file.absolute()))
 
 
 def remappings(values: dict[str, str]) -> list[tuple[str, str]]:

@@ -227,7 +227,7 @@ def test_pictures_keep_their_rate_and_do_not_hurry_after_a_late_one(
             now[0] += delay
             yield delay
 
-    moments = [now[0] for _ in camera._paced(pictures(), rate=10.0)]
+    moments = [now[0] for _ in camera.paced(pictures(), rate=10.0)]
     assert moments == pytest.approx([0.0, 0.1, 1.1, 1.1, 1.2, 1.3])
 
 

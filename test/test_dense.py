@@ -190,7 +190,7 @@ def test_a_hundred_segments_cost_hardly_more_than_ten() -> None:
     assert operations(100) < 1.1 * operations(10)
 
 
-@pytest.mark.parametrize("name", ["RN50", "coca_ViT-B-32"])
+@pytest.mark.parametrize("name", ["RN50", "coca_ViT-B-32", "EVA02-E-14"])
 def test_other_towers_are_refused_with_models_that_work(name: str) -> None:
     with torch.device("meta"):
         model = open_clip.create_model(name, load_weights=False, device="meta")

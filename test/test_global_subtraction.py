@@ -271,9 +271,9 @@ def test_where_memory_runs_out_smaller_batches_give_the_same_result(
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [
-        ("RN50", "ModifiedResNet, not a ViT"),
+        ("RN50", "ModifiedResNet, not a plain ViT"),
         ("ViT-B-16-SigLIP", "pools by other means"),
-        ("EVA02-B-16", "Eva, not a ViT"),
+        ("EVA02-B-16", "Eva, not a plain ViT"),
         ("ViT-L-14-CLIPA", "pools by other means"),
         ("coca_ViT-B-32", "pools by other means"),
     ],

@@ -237,11 +237,11 @@ def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
         (ClipSettings(model="ViT-B-32", pretrained="mine"), "is not one of its tags: openai"),
         (
             ClipSettings(model="ViT-B-16-SigLIP", pretrained="webli"),
-            "other means than the class token",
+            "other means than the class token; use clip.mode dense, or an open_clip ViT",
         ),
         (
             ClipSettings(model="RN50"),
-            "ModifiedResNet, not a ViT; use clip.mode dense, or an open_clip ViT",
+            "ModifiedResNet, not a plain ViT; use an open_clip ViT such as",
         ),
         (ClipSettings(model="roberta-ViT-B-32"), "text tower is not of open_clip itself"),
         (ClipSettings(model="ViT-B-32", masked_blocks=13), "ViT-B-32 has 12 blocks"),
@@ -359,7 +359,7 @@ def test_damaged_bundled_models_are_refused(
 
 
 def test_a_tokenizer_that_cant_be_had_is_named(
-    offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    offline: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_file: Path
 ) -> None:
     """Some CLIPs take another tokenizer than open_clip's own."""
     model = "ViT-B-32"
@@ -373,6 +373,12 @@ def test_a_tokenizer_that_cant_be_had_is_named(
     try:
         with pytest.raises(ModelError, match=r"its tokenizer .*none can't be had"):
             pull(make_settings(SegmenterSettings, {**settings, "clip.masked_blocks": 1}))
+        with pytest.raises(ModelError, match=r"its tokenizer .*none can't be had"):
+            load_clip(
+                ClipSettings(model=model, pretrained="openai", weights=str(clip_file)),
+                CPU,
+                torch.float32,
+            )
     finally:
         find_clip.cache_clear()
 

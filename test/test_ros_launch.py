@@ -28,6 +28,7 @@ ARGUMENTS = {
     "classes_file",
     "namespace",
     "log_level",
+    "fastdds_profile",
     "autostart",
     "use_sim_time",
     "detections",
@@ -58,6 +59,10 @@ def test_every_argument_is_documented(ros: Ros) -> None:
         ({"max_rate": "often"}, "max_rate: must be in Hz, got 'often'"),
         ({"cameras": "front,left", "image_topic": "/same"}, "would be that of 2 cameras"),
         ({"params_file": "/nowhere/params.yaml"}, "there is no file '/nowhere/params.yaml'"),
+        (
+            {"fastdds_profile": "/nowhere/dds.xml"},
+            "there is no file '/nowhere/dds.xml'; shipped is",
+        ),
     ],
 )
 def test_impossible_arguments_are_refused(ros: Ros, arguments: dict[str, str], reason: str) -> None:

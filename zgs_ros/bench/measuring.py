@@ -245,7 +245,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     """Processor, its cores and the threads used, GPU, versions, and what else ran."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
@@ -255,7 +255,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """As the system names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import open_clip
@@ -201,11 +202,16 @@ def random_clip(
             model = open_clip.create_model(
                 settings.model, force_quick_gelu=bool(known.get("quick_gelu", False))
             )
-        tokenizer = open_clip.get_tokenizer(settings.model)
         space = f"{settings.model}/random"
-        return make_embedder(model, tokenizer, space, settings, device, precision)
+        return make_embedder(model, _tokenizer(settings.model), space, settings, device, precision)
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"clip.model {settings.model!r}: {error}") from error
+
+
+def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
+    """A tokenizer that is had when it is first asked: that of some models is on the hub."""
+    get = cache(open_clip.get_tokenizer)
+    return lambda texts: get(model)(texts)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zgs_ros.bench.advising import Advice, Choice, Trial
 from zgs_ros.bench.agreement import Agreement
 from zgs_ros.bench.comparison import Comparison
 from zgs_ros.bench.curves import Curve
@@ -161,6 +162,43 @@ def stage_columns(results: Mapping[str, Mapping[str, Any]]) -> Table:
             for stage in stages
         ),
     )
+
+
+def trial_line(trial: Trial) -> str:
+    """What was measured."""
+    return f"{_choice(trial.choice)}: {_milli(trial.seconds)} ms per image"
+
+
+def advice_lines(advice: Advice) -> list[str]:
+    """The recommendation, and how to ask for it."""
+    over = (
+        [f"not all was measured: {advice.problem}; --seconds takes more"] if advice.problem else []
+    )
+    choice = advice.choice
+    if choice is None:
+        return [f"nothing could be measured: {advice.problem or 'no reason is known'}"]
+    set_ = [f"--profile {choice.profile}", f"--set dino.stride={choice.stride}"]
+    set_ += [f"--set max_rate={advice.wanted:g}"]
+    before = ""
+    if choice.backend != "torch":
+        size = "--size WIDTHxHEIGHT"
+        before = (
+            f"zgs export --profile {choice.profile} --set dino.stride={choice.stride} {size} "
+            "--out engines/ && "
+        )
+        set_ += [f"--set backend={choice.backend}", "--set engines=engines/"]
+    reaches = f"about {advice.rate:.2g} of {advice.wanted:g} images/s"
+    told = (
+        f"{_choice(choice)} reaches {reaches}"
+        if advice.reached
+        else f"nothing reaches {advice.wanted:g} images/s here: {_choice(choice)} comes nearest, {reaches}"
+    )
+    return [*over, told, f"{before}zgs run {' '.join(set_)}"]
+
+
+def _choice(choice: Choice) -> str:
+    by = "" if choice.backend == "torch" else f", backend {choice.backend}"
+    return f"profile {choice.profile}, dino.stride {choice.stride}{by}"
 
 
 def _memory(peak: Mapping[str, int]) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: not for --help
 
 SEGMENTS = 20
 """Given where the models are random, if nothing else is asked for."""
+LIVE_SECONDS = 20.0
 FLOAT32 = "float32"
 MODES = "Instead of the stages of one profile"
 
@@ -105,6 +109,56 @@ def bench(
             rich_help_panel=MODES,
         ),
     ] = 40,
+    advise: Annotated[
+        bool,
+        typer.Option(
+            "--advise",
+            help="Recommend profile, stride and backend for the wanted --rate.",
+            rich_help_panel=MODES,
+        ),
+    ] = False,
+    rate: Annotated[
+        float, typer.Option(help="Images per second that are wanted.", rich_help_panel=MODES)
+    ] = 5.0,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="A node's process over DDS on 127.0.0.1: images per second and latency, alone and "
+            "beside busy processes.",
+            rich_help_panel=MODES,
+        ),
+    ] = False,
+    camera_rate: Annotated[
+        float,
+        typer.Option(help="Images per second of the camera, for --live.", rich_help_panel=MODES),
+    ] = 30.0,
+    busy: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="Busy processes beside, for --live; by default one for each core.",
+            rich_help_panel=MODES,
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            max=3600.0,
+            help="That --advise takes at most (30), or --live measures alone and beside others (20).",
+            rich_help_panel=MODES,
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Add the result of --live to the file of this machine in there.",
+            rich_help_panel=MODES,
+        ),
+    ] = None,
 ) -> None:
     """Measure what the pipeline costs on this machine.
 
@@ -116,7 +170,7 @@ def bench(
 
     with command():
         request = Request(image_size(size), repeats, warmup, _clock(clock), json_)
-        mode = _mode(compare, curve, profiles)
+        mode = _mode(compare, curve, profiles, advise, live)
         if mode == "profiles":
             flags = {
                 "device": device,
@@ -139,6 +193,12 @@ def bench(
         given = segments
         if given is None:
             given = 0 if compare == FLOAT32 else _default_segments(settings)
+        if mode == "advise":
+            _advise(settings, request, rate, segments or SEGMENTS, seconds)
+            return
+        if mode == "live":
+            _live(settings, request, given, camera_rate, busy, seconds, ledger)
+            return
         from zgs_ros.bench.models import make_bench
 
         subject = make_bench(settings, given, request.size)
@@ -223,6 +283,53 @@ def _profiles(
         print(to_markdown(table))
 
 
+def _advise(
+    settings: NodeSettings, request: Request, rate: float, segments: int, seconds: float | None
+) -> None:
+    from zgs_ros.bench.advising import SECONDS, Trial, run
+    from zgs_ros.bench.report import advice_lines, trial_line
+
+    out = Console(highlight=False, soft_wrap=True)
+
+    def say(trial: Trial) -> None:
+        out.print(trial_line(trial), markup=False)
+
+    found = run(settings, rate, request.size, segments, seconds or SECONDS, say)
+    _write(request.path, {"advice": found.to_dict()})
+    for line in advice_lines(found):
+        out.print(line, markup=False)
+    if found.choice is None:
+        raise SystemExit(1)
+
+
+def _live(
+    settings: NodeSettings,
+    request: Request,
+    segments: int,
+    camera_rate: float,
+    busy: int | None,
+    seconds: float | None,
+    ledger: Path | None,
+) -> None:
+    from zgs_ros.bench.ledger import FORMAT, Ledger, ledger_table, run_of, this_machine, write_run
+    from zgs_ros.bench.live import measure_live
+    from zgs_ros.cli.tables import print_table
+
+    console = Console(stderr=True, highlight=False)
+    processes = (os.cpu_count() or 1) if busy is None else busy
+    asked = (settings, segments, request.size, camera_rate, seconds or LIVE_SECONDS, processes)
+    found = measure_live(*asked, say=console.print)
+    command = shlex.join(["zgs", *sys.argv[1:]])
+    run = run_of(found, settings, segments, request.size, command)
+    machine = this_machine(settings.device)
+    _write(request.path, {"machine": machine.model_dump(), "run": run.model_dump()})
+    out = Console(highlight=False)
+    table = ledger_table([Ledger(format=FORMAT, machine=machine, runs=[run])])
+    print_table(table.shortened(), out)
+    if ledger is not None:
+        out.print(f"added to {write_run(ledger, machine, run)}", soft_wrap=True, markup=False)
+
+
 def _show(bench: Bench, request: Request, results: dict[str, Any], tables: list[Any]) -> None:
     from zgs_ros.bench.measuring import describe_run
     from zgs_ros.bench.report import run_line
@@ -263,11 +370,14 @@ def _clock_of(request: Request) -> Any:
     return CPU if request.clock == "cpu" else WALL
 
 
-def _mode(compare: str | None, curve: str | None, profiles: str | None) -> str:
+def _mode(
+    compare: str | None, curve: str | None, profiles: str | None, advise: bool, live: bool
+) -> str:
     from zgs_ros.config import SettingsError
 
     asked = {"compare": compare, "curve": curve, "profiles": profiles}
     modes = [name for name, value in asked.items() if value is not None]
+    modes += [name for name, value in (("advise", advise), ("live", live)) if value]
     if len(modes) > 1:
         raise SettingsError(f"--{modes[0]} and --{modes[1]} are measured one at a time")
     if compare not in (None, "reference", FLOAT32):

@@ -36,7 +36,11 @@ def resolve_profile(profile: str, device: str) -> str:
     if profile != AUTO:
         return profile
     chosen, reason = choose_profile(find_gpu(device))
-    logger.info("profile auto: %s, since %s", chosen, reason)
+    logger.info(
+        "profile auto: %s, since %s; `zgs bench --advise` measures what reaches a wanted rate",
+        chosen,
+        reason,
+    )
     return chosen
 
 

@@ -26,7 +26,7 @@ from zgs_ros.embedding.coverage import Unions, cover, pool, with_class_token
 from zgs_ros.embedding.dense import PatchTable, embed_sums, sum_segments, tabulate_patches
 from zgs_ros.embedding.dense_tower import DenseTower
 from zgs_ros.embedding.global_subtraction import Shared, embed_segments, encode_images
-from zgs_ros.embedding.image_tower import ImageTower
+from zgs_ros.embedding.image_tower import WAY_OUT, ImageTower
 from zgs_ros.gpu.batches import Batches
 from zgs_ros.gpu.graphs import Function, Tensors, graphed
 from zgs_ros.gpu.upload import upload
@@ -341,7 +341,10 @@ class ClipEmbedder:
         """Hash of the text tower's weights: tells apart models that share a name."""
         digest = hashlib.sha256(self.name.encode())
         text = _text_tower(self._model)
-        for weight in (text.token_embedding.weight[:256], text.text_projection):
+        projection = getattr(
+            text.text_projection, "weight", text.text_projection
+        )  # a layer, SigLIP's
+        for weight in (text.token_embedding.weight[:256], projection):
             digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -356,10 +359,22 @@ def find_tower(
     """
     if mode in ("dense", "crop"):
         return DenseTower.of(model, name)
-    tower = ImageTower.of(model, name)
+    try:
+        tower = ImageTower.of(model, name)
+    except ValueError as error:
+        raise ValueError(f"{error}; {_way_out(model, name)}") from None
     if blocks > len(tower.blocks):
         raise ValueError(f"clip.masked_blocks: {blocks}, but {name} has {len(tower.blocks)} blocks")
     return tower
+
+
+def _way_out(model: torch.nn.Module, name: str) -> str:
+    """What works instead of masked blocks."""
+    try:
+        DenseTower.of(model, name)
+    except ValueError:
+        return f"use {WAY_OUT}"
+    return f"use clip.mode dense, or {WAY_OUT}"
 
 
 def _embed_dense(tower: DenseTower, mu: Tensor, *shared: Tensor) -> Tensors:

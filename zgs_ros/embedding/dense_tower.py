@@ -14,7 +14,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.layers import apply_rot_embed_cat
 from timm.layers.attention_pool import AttentionPoolLatent
-from timm.models.eva import Eva, EvaAttention
+from timm.models.eva import Eva, EvaAttention, EvaBlock
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -112,7 +112,8 @@ def _rotary(visual: Any, model: nn.Module, name: str) -> DenseTower | None:
         return None
     last = trunk.blocks[-1]
     attention = last.attn
-    if not isinstance(attention, EvaAttention) or getattr(attention, "gate", None) is not None:
+    plain = type(last) is EvaBlock and isinstance(attention, EvaAttention)
+    if not plain or getattr(attention, "gate", None) is not None:
         return None
     mixed = bool(getattr(trunk, "rope_mixed", False))
 

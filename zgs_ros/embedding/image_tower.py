@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from zgs_ros.timm_block import is_plain
 
-WAY_OUT = "use clip.mode dense, or an open_clip ViT such as ViT-B-16, ViT-L-14-336 or MobileCLIP2-B"
+WAY_OUT = "an open_clip ViT such as ViT-B-16, ViT-L-14-336 or MobileCLIP2-B"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +60,15 @@ class ImageTower:
         if isinstance(visual, TimmModel) and isinstance(visual.trunk, TimmVisionTransformer):
             return _of_timm(visual, name)
         kind = type(getattr(visual, "trunk", visual)).__name__
-        raise ValueError(f"{name}: its image tower is {kind}, not a ViT; {WAY_OUT}")
+        raise ValueError(f"{name}: its image tower is {kind}, not a plain ViT")
 
 
 def _of_open_clip(visual: VisionTransformer, name: str) -> ImageTower:
     if visual.pool_type != "tok" or visual.attn_pool is not None:
-        raise ValueError(
-            f"{name}: its image tower pools by other means than the class token; {WAY_OUT}"
-        )
+        raise ValueError(f"{name}: its image tower pools by other means than the class token")
     blocks = list(visual.transformer.resblocks)
     if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
-        raise ValueError(f"{name}: its blocks have an attention of their own; {WAY_OUT}")
+        raise ValueError(f"{name}: its blocks have an attention of their own")
     return ImageTower(
         embed=visual._embeds,
         blocks=blocks,
@@ -86,9 +84,7 @@ def _of_open_clip(visual: VisionTransformer, name: str) -> ImageTower:
 def _of_timm(visual: TimmModel, name: str) -> ImageTower:
     trunk: Any = visual.trunk
     if trunk.global_pool != "token" or trunk.cls_token is None or trunk.num_prefix_tokens != 1:
-        raise ValueError(
-            f"{name}: its image tower pools by other means than the class token; {WAY_OUT}"
-        )
+        raise ValueError(f"{name}: its image tower pools by other means than the class token")
 
     def embed(pixels: Tensor) -> Tensor:
         tokens: Tensor = trunk.norm_pre(trunk._pos_embed(trunk.patch_embed(pixels)))
@@ -117,7 +113,7 @@ def _of_timm(visual: TimmModel, name: str) -> ImageTower:
 def _as_open_clip(block: Any, name: str) -> ResidualAttentionBlock:
     """open_clip's block around the layers and weights of a timm block, which computes the same."""
     if not is_plain(block):
-        raise ValueError(f"{name}: its blocks have an attention of their own; {WAY_OUT}")
+        raise ValueError(f"{name}: its blocks have an attention of their own")
     attention, width = block.attn, block.attn.qkv.in_features
     bias = attention.qkv.bias
     same = ResidualAttentionBlock(width, attention.num_heads, mlp_ratio=1.0)

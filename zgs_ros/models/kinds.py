@@ -76,7 +76,7 @@ def find_clip(settings: ClipSettings) -> ClipKind:
         )
     config = open_clip.get_model_config(name)
     if "hf_model_name" in config["text_cfg"]:
-        raise ValueError(f"its text tower is not of open_clip itself; {WAY_OUT}")
+        raise ValueError(f"its text tower is not of open_clip itself; use {WAY_OUT}")
     shapes = _clip_shapes(name, config, settings)
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = settings.pretrained or DEFAULT_TAG

@@ -345,12 +345,34 @@ def _pull_tokenizer(settings: ClipSettings, say: Callable[[str], None]) -> None:
     if settings.model in BUNDLED or not (name := find_clip(settings).tokenizer):
         return
     try:
-        open_clip.get_tokenizer(settings.model)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise ModelError(
-            f"clip.model {settings.model!r}: its tokenizer {name} can't be had: {_short(error)}"
-        ) from error
+        _tokenizer(settings.model, name)
+    except ValueError as error:
+        raise ModelError(f"clip.model {settings.model!r}: {error}") from error
     say(f"{name}: tokenizer is here")
+
+
+def _tokenizer(model: str, name: str) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of a CLIP of open_clip.
+
+    Args:
+        model: The CLIP.
+        name: The tokenizer's on the hub, "" for open_clip's own.
+
+    Raises:
+        ValueError: If it can't be had.
+    """
+    try:
+        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
+    except ImportError as error:
+        raise ValueError(
+            f'its tokenizer {name} needs transformers ({error}): pip install "zgs_ros[captions]"'
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"its tokenizer {name} can't be had: {_short(error)}\n`zgs models pull` fetches it where "
+            "there is a network"
+        ) from error
+    return tokenizer
 
 
 def _pull_from_hub(weights: Weights, newest: bool, say: Callable[[str], None]) -> Path:
@@ -379,6 +401,7 @@ def _open_clip(
         model = open_clip.create_model(source, weights_only=True)
         return model, open_clip.get_tokenizer(source), name
     kind = find_clip(settings)
+    tokenizer = _tokenizer(name, kind.tokenizer)
     path = find_weights(clip_weights(settings))
     with Uninitialised():
         model = open_clip.create_model(
@@ -389,7 +412,7 @@ def _open_clip(
             weights_only=True,
         )
     space = f"{name}/{path.stem if settings.weights else kind.tag}"
-    return model, open_clip.get_tokenizer(name), space
+    return model, tokenizer, space
 
 
 def _local(weights: str) -> Path | None:

@@ -13,24 +13,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from zgs_ros.oversegmentation.grid_attention import Grid, run_block
+from zgs_ros.oversegmentation.rotary import has_rotary_positions, turns
 from zgs_ros.resizing import resize_images
 from zgs_ros.timm_block import KEYS, is_plain, project
 
 KEPT_SIZES = 8
 """Sizes of images whose position embeddings are kept."""
+WAY_OUT = (
+    "use for example vit_small_patch8_224.dino, vit_small_patch14_reg4_dinov2 or "
+    "vit_small_patch16_dinov3"
+)
 MAX_ASPECT = 3.0
 """Longer images are squashed to this ratio of sides, which bounds time and memory."""
 
 
 class DinoFeatures(torch.nn.Module):
-    """Dense features of a plain ViT.
+    """Dense features of a ViT: DINO, DINOv2 with or without registers, DINOv3.
 
     The feature of a patch is its key in the last block, heads concatenated, L2-normalised. The patch
     convolution runs at a stride below the patch size, so that patches overlap and features are denser;
-    position embeddings are interpolated to match.
+    position embeddings are interpolated to match. DINOv3's keys are taken before they are turned by where
+    the patch is: alike things are alike anywhere.
 
     Args:
-        model: A timm VisionTransformer with absolute position embeddings and fused qkv.
+        model: A ViT of timm with fused qkv: a VisionTransformer with absolute position embeddings, or
+            one built like DINOv3, see `zgs_ros.oversegmentation.rotary`.
         short_side: Pixels of the short image side that the model sees.
         stride: Pixels between neighbouring patches, in that image.
         attention: What patches attend to: ``"all"`` of them, or a ``"grid"`` that does not overlap, see
@@ -53,13 +60,15 @@ class DinoFeatures(torch.nn.Module):
         reference: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(model, VisionTransformer) or model.pos_embed is None:
+        self._turns = has_rotary_positions(model)
+        absolute = isinstance(model, VisionTransformer) and model.pos_embed is not None
+        if not (self._turns or absolute):
             raise ValueError(
-                f"dino.model: {type(model).__name__} is not a ViT with absolute position embeddings; "
-                "use for example vit_small_patch8_224.dino or vit_small_patch14_dinov2"
+                f"dino.model: {type(model).__name__} is not a ViT with absolute position embeddings, or "
+                f"like DINOv3; {WAY_OUT}"
             )
-        # timm's ViTs have more attributes than their type declares.
-        self.model: Any = model.eval().requires_grad_(False)
+        vit: Any = model  # timm's ViTs have more attributes than their type declares
+        self.model: Any = vit.eval().requires_grad_(False)
         self.patch = int(self.model.patch_embed.patch_size[0])
         if stride > self.patch or short_side < self.patch:
             raise ValueError(
@@ -131,6 +140,9 @@ class DinoFeatures(torch.nn.Module):
         batch, _, rows, columns = grid.shape
         tokens = model.norm_pre(self._add_positions(grid.flatten(2).transpose(1, 2), rows, columns))
         *blocks, last = model.blocks
+        if self._turns:
+            rope = turns(model, rows, columns, self.patch, self.stride)
+            blocks = [partial(block, rope=rope) for block in blocks]
         if self._looks_at_grid:
             looked_at = Grid.of(tokens, rows, columns, self.patch, self.stride)
             blocks = [partial(run_block, block, grid=looked_at) for block in blocks]
@@ -140,14 +152,16 @@ class DinoFeatures(torch.nn.Module):
         return functional.normalize(keys.float(), dim=-1).view(batch, rows, columns, -1)
 
     def _add_positions(self, patches: Tensor, rows: int, columns: int) -> Tensor:
-        """Class and register tokens in front, positions added where the model was trained to have them."""
+        """Class and register tokens in front, positions added where the model was trained to have some."""
         model = self.model
-        positions = self._find_positions(rows, columns, patches)
         extra = [
             token.expand(len(patches), -1, -1).to(patches.dtype)
             for token in (model.cls_token, model.reg_token)
             if token is not None
         ]
+        if self._turns:
+            return torch.cat([*extra, patches], dim=1)
+        positions = self._find_positions(rows, columns, patches)
         if model.no_embed_class:
             return torch.cat([*extra, patches + positions], dim=1)
         return torch.cat([*extra, patches], dim=1) + positions

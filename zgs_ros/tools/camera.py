@@ -192,7 +192,7 @@ def run(options: CameraOptions) -> None:
         )
         published, listeners, next_look = 0, -1, 0.0
         try:
-            for picture in _paced(pictures, options.rate):
+            for picture in paced(pictures, options.rate):
                 camera.publish(picture, time.time_ns())
                 published += 1
                 if time.monotonic() >= next_look:
@@ -204,7 +204,7 @@ def run(options: CameraOptions) -> None:
             logger.info("stopped after %d pictures", published)
 
 
-def _paced(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
+def paced(pictures: Iterator[Picture], rate: float) -> Iterator[Picture]:
     """Hands pictures out at a rate; where one comes late, those behind it don't hurry."""
     due = time.monotonic()
     for picture in pictures:

@@ -128,7 +128,8 @@ def check_clip(
     """
     training = check_training(ROOM, clip.model)
     yield training
-    yield check_positions(ROOM, positions_of(clip.model), clip.grid)
+    if (positions := positions_of(clip.model)) is not None:
+        yield check_positions(ROOM, positions, clip.grid)
     if kind is None:
         yield check_activation(clip.model, quick_gelu=False)
         yield check_normalisation(clip.model, *NORMALISATIONS["0.5 and 0.25"])
@@ -415,11 +416,16 @@ def check_precision(clip: ClipEmbedder, exact: ClipEmbedder, exam: Exam) -> Find
     return Finding(ROOM, "precision", "ok", text)
 
 
-def positions_of(model: nn.Module) -> torch.Tensor:
-    """Embeddings of the image tower's positions, (..., rows, width), those of patches last."""
+def positions_of(model: nn.Module) -> torch.Tensor | None:
+    """Embeddings of the image tower's positions, (..., rows, width), those of patches last.
+
+    None where it has none, as convolutions and towers with turns alone.
+    """
     visual: Any = model.visual
     trunk = getattr(visual, "trunk", None)
-    positions: torch.Tensor = visual.positional_embedding if trunk is None else trunk.pos_embed
+    positions: torch.Tensor | None = (
+        visual.positional_embedding if trunk is None else getattr(trunk, "pos_embed", None)
+    )
     return positions
 
 
