@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import numpy as np
 import torch
 
-from zgs_ros.bench.given import tile, tile_masks
+from zgs_ros.bench.given import tile
 from zgs_ros.bench.measuring import camera_frames
 from zgs_ros.bench.models import random_clip, random_dino
 from zgs_ros.bench.probes import WALL, Clock, flop_counter, timed
 from zgs_ros.config import ClipSettings, DinoSettings
 from zgs_ros.embedding.clip import Mode
+from zgs_ros.embedding.coverage import Tiling, Unions
 from zgs_ros.evaluation.tables import Table
 from zgs_ros.gpu.upload import upload
 from zgs_ros.models.kinds import find_clip, find_dino
@@ -159,11 +159,12 @@ def measure_language(
     settings = ClipSettings(model=family.model, pretrained=family.tag, mode="dense")
     clip = random_clip(settings, cpu, precision)
     image = upload(camera_frames(*size)[0][0], cpu)
-    masks = np.stack(list(tile_masks(*size[::-1], SEGMENTS).values()))
     labels = tile(*size[::-1], SEGMENTS)
+    alone = [(segment,) for segment in range(SEGMENTS)]
 
     def embed() -> Any:
-        return clip.embed(clip.encode([image]), [masks], [labels])
+        tiling = Tiling(labels, SEGMENTS)  # new: what it covers is kept
+        return clip.embed(clip.encode([image]), [Unions(tiling, alone)])
 
     visual: Any = clip.model.visual
     return _measure(embed, visual, repeats, clock)
