@@ -18,6 +18,7 @@ from zgs_ros.config import SegmenterSettings, make_settings
 from zgs_ros.embedding.clip import CAPTURED_SEGMENTS, _fill_up
 from zgs_ros.gpu import graphs
 from zgs_ros.gpu.graphs import Capture, Function, Graphed, Tensors, make_capture
+from zgs_ros.oversegmentation import refinement
 from zgs_ros.segmenter import Segmenter, load_segmenter
 from zgs_ros.synthetic import SyntheticCamera
 
@@ -143,6 +144,8 @@ def functions(monkeypatch: pytest.MonkeyPatch) -> list[Graphed]:
 
     monkeypatch.setattr(graphs, "make_capture", lambda device, name: Trace)
     monkeypatch.setattr(graphs, "Graphed", Kept)
+    # What a GPU does, since OpenCV can't be traced.
+    monkeypatch.setattr(refinement, "_sums_on_cpu", refinement._sums)
     return made
 
 

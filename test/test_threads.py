@@ -9,13 +9,11 @@ import sys
 import pytest
 
 CALL = """
-import os, sys
-sys.argv = ["zgs", "--version"]
+import atexit, os, sys
+sys.argv = ["zgs", "--help"]
+atexit.register(lambda: print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules))
 from zgs_ros.__main__ import main
-try:
-    main()
-except SystemExit:
-    print(os.environ["OMP_WAIT_POLICY"], "torch" in sys.modules)
+main()
 """
 
 

@@ -339,14 +339,21 @@ def _invert_symmetric(upper: Tensor, epsilon: float) -> Tensor:
 
 def _box(channels: Tensor, radius: int, areas: Tensor) -> Tensor:
     """Mean over the square window, cut off at the border; (channels, height, width)."""
-    if channels.device.type == "cpu":  # where OpenCV takes a third of the time
-        side = (2 * radius + 1, 2 * radius + 1)
-        sums = torch.empty_like(channels, memory_format=torch.contiguous_format)
-        for given, found in zip(channels.numpy(), sums.numpy(), strict=True):
-            cv2.boxFilter(given, -1, side, found, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    else:
-        sums = _sliding_sum(_sliding_sum(channels, radius, 1), radius, 2)
-    return sums.div_(areas)
+    sums = _sums_on_cpu if channels.device.type == "cpu" else _sums
+    return sums(channels, radius).div_(areas)
+
+
+def _sums(channels: Tensor, radius: int) -> Tensor:
+    return _sliding_sum(_sliding_sum(channels, radius, 1), radius, 2)
+
+
+def _sums_on_cpu(channels: Tensor, radius: int) -> Tensor:
+    """The same by OpenCV, in a third of the time."""
+    side = (2 * radius + 1, 2 * radius + 1)
+    sums = torch.empty_like(channels, memory_format=torch.contiguous_format)
+    for given, found in zip(channels.numpy(), sums.numpy(), strict=True):
+        cv2.boxFilter(given, -1, side, found, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    return sums
 
 
 def _window_areas(like: Tensor, radius: int) -> Tensor:
