@@ -80,13 +80,14 @@ class Exam:
         pictures: What is shown.
         names: What could be shown.
         template: Sentence around a name.
-        mode: How what a mask shows is embedded; masks of whole pictures with ``"mask"`` are plain CLIP.
+        mode: How what a mask shows is embedded; masks of whole pictures with ``"crop"``, which every
+            CLIP can do, are plain CLIP.
     """
 
     pictures: Sequence[Picture]
     names: Sequence[str]
     template: str
-    mode: Any = "mask"
+    mode: Any = "crop"
 
     @property
     def answers(self) -> NDArray[np.int64]:
