@@ -42,7 +42,7 @@ def run(script: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProce
     """Runs a script that uses the package."""
     return subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
         stdout=stdout,
         stderr=subprocess.PIPE,
         check=False,
