@@ -124,7 +124,11 @@ def _build(workspace: Path, build: Path) -> None:
     command += ["--paths", str(ROOT), "--build-base", str(build)]
     # The install space is another one each time, which colcon does not look at.
     command += ["--cmake-force-configure", "--cmake-args", f"-DPython3_EXECUTABLE={sys.executable}"]
-    subprocess.run(command, cwd=workspace, env=ros_environment(), check=True, timeout=1800)
+    try:
+        subprocess.run(command, cwd=workspace, env=ros_environment(), check=True, timeout=1800)
+    except BaseException:
+        shutil.rmtree(build, ignore_errors=True)  # what was left half done fails again
+        raise
 
 
 def _in_use(workspace: Path) -> Path:
