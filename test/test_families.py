@@ -224,7 +224,7 @@ def test_segments_have_embeddings_of_their_own_in_any_arithmetic(name: str, mode
     found = small_embedder(name, mode).embed_segments([image_of()], [masks])[0]
     assert found.shape == (4, WIDTH)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
-    assert np.abs(found - found[:1])[1:].max(axis=1).min() > 1e-4
+    assert np.abs(found - found[:1])[1:].max(axis=1).min() > 1e-5  # a hundred roundings
     rounded = small_embedder(name, mode, torch.bfloat16).embed_segments([image_of()], [masks])[0]
     assert (rounded * found).sum(axis=1).min() > 0.98
 
