@@ -1,4 +1,4 @@
-"""Publishes 1280x720 images at 10 Hz, reliably, until it is ended: image_talker.py DOMAIN."""
+"""Publishes images at 10 Hz, reliably, until it is ended: image_talker.py DOMAIN WIDTH HEIGHT."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from zgs_ros.streaming import messages
 from zgs_ros.streaming.inputs import IMAGE
 
 if __name__ == "__main__":
-    with DdsNode("talker", network=Network(int(sys.argv[1]), loopback_only=True)) as node:
+    domain, width, height = map(int, sys.argv[1:])
+    with DdsNode("talker", network=Network(domain, loopback_only=True)) as node:
         publisher = node.create_publisher("/camera/image_raw", IMAGE)
-        picture = np.full((720, 1280, 3), 90, np.uint8)
+        picture = np.full((height, width, 3), 90, np.uint8)
         print("publishing", flush=True)
         while True:
             stamp = messages.header(node.factory, time.time_ns(), "camera")
