@@ -133,6 +133,7 @@ class ViewServer(ThreadingHTTPServer):
         if not has_place and self._end_slowest():
             has_place = self._places.acquire(timeout=PLACE_SECONDS)
         if has_place:
+            self.waits(request, True)  # from now on, not from when its thread runs
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
