@@ -17,7 +17,7 @@ from zgs_ros.bench.measuring import camera_frames, describe_run
 from zgs_ros.bench.models import make_bench
 from zgs_ros.bench.report import run_line
 from zgs_ros.config import NodeSettings, make_settings
-from zgs_ros.embedding.coverage import Tiling, Unions
+from zgs_ros.embedding.coverage import Tiling
 from zgs_ros.gpu.upload import upload
 
 SIZE = (640, 480)
@@ -39,8 +39,7 @@ def main() -> int:
         start = time.perf_counter()
         encoded = bench.clip.encode([frame])
         between = time.perf_counter()
-        alone = [(segment,) for segment in range(count)]
-        bench.clip.embed(encoded, [Unions(Tiling(labels[count], count), alone)])
+        bench.clip.embed(encoded, [Tiling(labels[count], count).alone()])
         return between - start, time.perf_counter() - between
 
     rounds = [{count: embed(count) for count in labels} for _ in range(3 + options.repeats)][3:]

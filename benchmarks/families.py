@@ -20,8 +20,7 @@ from zgs_ros.bench.families import (
     LANGUAGE,
     features_table,
     language_table,
-    measure_features,
-    measure_language,
+    measure,
 )
 from zgs_ros.bench.measuring import describe_machine
 from zgs_ros.bench.probes import CPU as CPU_TIME
@@ -47,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--size {options.size!r}: must be WIDTHxHEIGHT, for example 640x480")
     precision = resolve_precision(SegmenterSettings(), CPU)
     given = (size, precision, options.repeats, CPU_TIME if options.clock == "cpu" else WALL)
-    features = {f: measure_features(f, *given) for f in FEATURES if options.only in f.model}
-    language = {f: measure_language(f, *given) for f in LANGUAGE if options.only in f.model}
+    features = {f: measure(f, *given) for f in FEATURES if options.only in f.model}
+    language = {f: measure(f, *given) for f in LANGUAGE if options.only in f.model}
     machine = describe_machine(CPU)
     print(
         f"{machine['processor']}, {machine['threads']} threads, {precision}, {options.clock} time, "

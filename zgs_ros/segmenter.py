@@ -186,12 +186,14 @@ class Segmenter:
             ]
         self._side_stream.join()
         with clock.stage("embedding"):
-            alone = [[(place,) for place in range(len(found.numbers))] for found in partitions]
-            embeddings = self._embed(encoded, partitions, alone)
+            alone = [partition.tiling.alone() for partition in partitions]
+            embeddings = self._clip.embed(encoded, alone)
         with clock.stage("labeling"):
             regions = [
-                dict(zip(found.numbers, map(Region, parts, self._describe(rows)), strict=True))
-                for found, parts, rows in zip(partitions, alone, embeddings, strict=True)
+                dict(
+                    zip(found.numbers, map(Region, given.parts, self._describe(rows)), strict=True)
+                )
+                for found, given, rows in zip(partitions, alone, embeddings, strict=True)
             ]
         with clock.stage("merging"):
             if self._settings.merging.enabled:
@@ -299,16 +301,6 @@ class Segmenter:
             for row, found in zip(embeddings, labels, strict=True)
         ]
 
-    def _embed(
-        self,
-        encoded: EncodedImages,
-        partitions: Sequence[Partition],
-        parts: Sequence[Sequence[Parts]],
-    ) -> list[NDArray[np.float32]]:
-        """Of each image's unions of segments."""
-        tilings = [partition.tiling for partition in partitions]
-        return self._clip.embed(encoded, [Unions(*of) for of in zip(tilings, parts, strict=True)])
-
     def _merge(
         self,
         encoded: EncodedImages,
@@ -325,7 +317,8 @@ class Segmenter:
             return found
 
         def describe(unions: list[list[Parts]]) -> list[list[Description]]:
-            return [self._describe(rows) for rows in self._embed(encoded, partitions, unions)]
+            given = [Unions(of.tiling, parts) for of, parts in zip(partitions, unions, strict=True)]
+            return [self._describe(rows) for rows in self._clip.embed(encoded, given)]
 
         return merge_together([merge(found) for found in regions], describe)
 

@@ -14,7 +14,7 @@ from zgs_ros.bench.given import tile
 from zgs_ros.bench.models import Bench
 from zgs_ros.bench.probes import WALL, Clock, timed
 from zgs_ros.config import SettingsError
-from zgs_ros.embedding.coverage import Tiling, Unions
+from zgs_ros.embedding.coverage import Tiling
 from zgs_ros.gpu.upload import upload
 from zgs_ros.oversegmentation.features import DinoFeatures
 from zgs_ros.oversegmentation.tree import build_tree
@@ -78,12 +78,13 @@ def segments_curve(bench: Bench, image: Image, repeats: int, clock: Clock = WALL
     height, width, _ = image.shape
     encoded = bench.clip.encode([upload(image, bench.device)])
 
-    def embed(segments: int) -> object:
-        tiling = Tiling(tile(height, width, segments), segments)  # new: what it covers is kept
-        alone = [(segment,) for segment in range(segments)]
-        return bench.clip.embed(encoded, [Unions(tiling, alone)])
+    def embed(labels: NDArray[np.integer], segments: int) -> object:
+        # A new tiling each time, since what it covers is kept.
+        return bench.clip.embed(encoded, [Tiling(labels, segments).alone()])
 
-    steps: dict[int, Callable[[], object]] = {n: partial(embed, n) for n in counts}
+    steps: dict[int, Callable[[], object]] = {
+        n: partial(embed, tile(height, width, n), n) for n in counts
+    }
     return [_curve(bench, "embedding", "segments", steps, repeats, clock)]
 
 

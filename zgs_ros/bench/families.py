@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
+from torch import Tensor
 
 from zgs_ros.bench.given import tile
 from zgs_ros.bench.measuring import camera_frames
@@ -15,13 +16,17 @@ from zgs_ros.bench.models import random_clip, random_dino
 from zgs_ros.bench.probes import WALL, Clock, flop_counter, timed
 from zgs_ros.config import ClipSettings, DinoSettings
 from zgs_ros.embedding.clip import Mode
-from zgs_ros.embedding.coverage import Tiling, Unions
+from zgs_ros.embedding.coverage import Tiling
 from zgs_ros.evaluation.tables import Table
 from zgs_ros.gpu.upload import upload
 from zgs_ros.models.kinds import find_clip, find_dino
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 SEGMENTS = 20
+CPU = torch.device("cpu")
+V = TypeVar("V")
+Work = tuple[Callable[[], object], torch.nn.Module]
+"""What is measured, and the tower that sees the image."""
 
 
 @dataclass(frozen=True)
@@ -95,36 +100,39 @@ class Cost:
 
 def modes_of(family: Language) -> list[Mode]:
     """Values of ``clip.mode`` that a family's image tower can do."""
-    found: list[Mode] = []
-    for mode in MODES:
-        try:
-            find_clip(ClipSettings(model=family.model, pretrained=family.tag, mode=mode))
-        except ValueError:
-            continue
-        found.append(mode)
-    return found
+    given = {"model": family.model, "pretrained": family.tag}
+    return _accepted(MODES, lambda mode: find_clip(ClipSettings(**given, mode=mode)))
 
 
 def attentions_of(family: Features) -> list[str]:
     """Values of ``dino.attention`` that a family's ViT can do."""
+    values = get_args(DinoSettings.model_fields["attention"].annotation)
+    return _accepted(
+        values, lambda attention: find_dino(DinoSettings(model=family.model, attention=attention))
+    )
+
+
+def _accepted(values: Sequence[V], find: Callable[[V], object]) -> list[V]:
     found = []
-    for attention in get_args(DinoSettings.model_fields["attention"].annotation):
+    for value in values:
         try:
-            find_dino(DinoSettings(model=family.model, attention=attention))
+            find(value)
         except ValueError:
             continue
-        found.append(attention)
+        found.append(value)
     return found
 
 
-def measure_features(
-    family: Features,
+def measure(
+    family: Features | Language,
     size: tuple[int, int],
     precision: torch.dtype,
     repeats: int,
     clock: Clock = WALL,
 ) -> Cost:
-    """Features of one image at the stride of a patch, random weights, on the CPU.
+    """What one image takes on the CPU, with random weights.
+
+    Of features at the stride of a patch; of language with 20 segments in ``clip.mode: dense``.
 
     Args:
         family: Whose.
@@ -133,52 +141,35 @@ def measure_features(
         repeats: Calls measured, after one more.
         clock: What time is.
     """
-    cpu = torch.device("cpu")
-    dino = random_dino(DinoSettings(model=family.model, stride=family.patch), cpu, precision)
-    pixels = dino.resize([upload(camera_frames(*size)[0][0], cpu)])
-    return _measure(lambda: dino(pixels), dino.model, repeats, clock)
-
-
-def measure_language(
-    family: Language,
-    size: tuple[int, int],
-    precision: torch.dtype,
-    repeats: int,
-    clock: Clock = WALL,
-) -> Cost:
-    """One image and 20 of its segments in ``clip.mode: dense``, random weights, on the CPU.
-
-    Args:
-        family: Whose.
-        size: (width, height) of the image in pixels.
-        precision: In which arithmetic.
-        repeats: Calls measured, after one more.
-        clock: What time is.
-    """
-    cpu = torch.device("cpu")
-    settings = ClipSettings(model=family.model, pretrained=family.tag, mode="dense")
-    clip = random_clip(settings, cpu, precision)
-    image = upload(camera_frames(*size)[0][0], cpu)
-    labels = tile(*size[::-1], SEGMENTS)
-    alone = [(segment,) for segment in range(SEGMENTS)]
-
-    def embed() -> Any:
-        tiling = Tiling(labels, SEGMENTS)  # new: what it covers is kept
-        return clip.embed(clip.encode([image]), [Unions(tiling, alone)])
-
-    visual: Any = clip.model.visual
-    return _measure(embed, visual, repeats, clock)
-
-
-def _measure(
-    work: Callable[[], object], tower: torch.nn.Module, repeats: int, clock: Clock
-) -> Cost:
+    image = upload(camera_frames(*size)[0][0], CPU)
+    if isinstance(family, Features):
+        work, tower = _features(family, image, precision)
+    else:
+        work, tower = _language(family, image, precision)
     with flop_counter() as counter:
         work()
-    cpu = torch.device("cpu")
-    seconds = [timed(work, cpu, clock)[0] for _ in range(repeats)]
+    seconds = [timed(work, CPU, clock)[0] for _ in range(repeats)]
     parameters = sum(weight.numel() for weight in tower.parameters())
     return Cost(parameters, counter.get_total_flops(), statistics.median(seconds))
+
+
+def _features(family: Features, image: Tensor, precision: torch.dtype) -> Work:
+    dino = random_dino(DinoSettings(model=family.model, stride=family.patch), CPU, precision)
+    pixels = dino.resize([image])
+    return lambda: dino(pixels), dino.model
+
+
+def _language(family: Language, image: Tensor, precision: torch.dtype) -> Work:
+    settings = ClipSettings(model=family.model, pretrained=family.tag, mode="dense")
+    clip = random_clip(settings, CPU, precision)
+    labels = tile(image.shape[0], image.shape[1], SEGMENTS)
+
+    def embed() -> object:
+        # A new tiling each time, since what it covers is kept.
+        return clip.embed(clip.encode([image]), [Tiling(labels, SEGMENTS).alone()])
+
+    visual: Any = clip.model.visual
+    return embed, visual
 
 
 COLUMNS = ("family", "model", "parameters [M]", "GFLOP", "ms")

@@ -37,6 +37,10 @@ class Tiling:
             self._covered[grid] = shares.reshape(self.segments, -1)
         return self._covered[grid]
 
+    def alone(self) -> Unions:
+        """Each segment by itself."""
+        return Unions(self, [(segment,) for segment in range(self.segments)])
+
 
 @dataclass(frozen=True, eq=False)
 class Unions:
