@@ -158,12 +158,10 @@ class BagLabelling:
             }
             for camera in plan.cameras
         }
-        self._infos: dict[
-            str, Any
-        ] = {}  # the latest camera_info by its topic, where one is written
-        if any(row.type_name in CAMERA_INFOS for row in rows):
-            self._infos = {camera.topics.camera_info: None for camera in plan.cameras}
         names = {camera.name: camera.topics.camera_info for camera in plan.cameras}
+        # The latest camera_info by its topic, where one is written.
+        written = any(row.type_name in CAMERA_INFOS for row in rows)
+        self._infos: dict[str, Any] = dict.fromkeys(names.values()) if written else {}
         self._outputs = Outputs(
             types,
             cameras,
@@ -187,13 +185,12 @@ class BagLabelling:
                 self._take_transforms(recorded)
         for topic in self._infos:
             for recorded in islice(bag.messages({topic}), 1):
-                self._take_info(recorded)
+                self._infos[topic] = self._read(recorded, kinds)
         inputs = {*self._images, *self._depths, *self._infos}
         for recorded in bag.messages({*inputs, *moving, *self._plan.copied}):
             if recorded.topic in self._plan.copied:
                 self._writer.write(recorded)
-            self._take_depth(recorded, kinds)
-            self._take_info(recorded)
+            self._take_source(recorded, kinds)
             if recorded.topic in moving:
                 self._take_transforms(recorded)
             if recorded.topic in self._images:
@@ -214,20 +211,25 @@ class BagLabelling:
             self._segmenter = self._load()
         return self._segmenter
 
-    def _take_depth(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
-        for feed in self._depths.get(recorded.topic, ()):
-            kind = kinds[recorded.topic]
-            try:
-                message = self._types.deserialize(recorded.data, kind)
-            except Exception:  # its images will be without depth, which is counted
-                continue
-            (feed.offer_info if kind.endswith("/CameraInfo") else feed.offer)(message)
+    def _take_source(self, recorded: Recorded, kinds: Mapping[str, str]) -> None:
+        """Takes depth and camera_info to where they are wanted."""
+        topic = recorded.topic
+        feeds = self._depths.get(topic, ())
+        if not (feeds or topic in self._infos):
+            return
+        message = self._read(recorded, kinds)
+        if message is None:  # images will be without depth, which is counted
+            return
+        if topic in self._infos:
+            self._infos[topic] = message
+        for feed in feeds:
+            (feed.offer_info if kinds[topic] in CAMERA_INFOS else feed.offer)(message)
 
-    def _take_info(self, recorded: Recorded) -> None:
-        if recorded.topic in self._infos:
-            with suppress(Exception):  # the one before it goes on to hold
-                [kind] = CAMERA_INFOS
-                self._infos[recorded.topic] = self._types.deserialize(recorded.data, kind)
+    def _read(self, recorded: Recorded, kinds: Mapping[str, str]) -> Any:
+        """What is in a message, None where that can't be read."""
+        with suppress(Exception):
+            return self._types.deserialize(recorded.data, kinds[recorded.topic])
+        return None
 
     def _take_transforms(self, recorded: Recorded) -> None:
         assert self._enrichment.frames is not None
