@@ -135,7 +135,7 @@ def measure_choices(
     """Measures one choice after the other, as long as more accurate ones can reach the rate.
 
     Args:
-        settings: Device and precision are theirs, and what else was set explicitly.
+        settings: Device and precision are theirs.
         wanted: Images per second.
         size: (width, height) of the images in pixels.
         segments: Of every image, which are given.
@@ -171,8 +171,12 @@ def of_profile(
     settings: SegmenterSettings, profile: str, values: dict[str, Any] | None = None
 ) -> SegmenterSettings:
     """Settings of a profile, with the device and precision of others."""
-    kept = {key: flatten(settings)[key] for key in ("device", "precision")}
-    return make_settings(SegmenterSettings, {"profile": profile, **kept, **(values or {})})
+    given = {"profile": profile, **_kept(settings), **(values or {})}
+    return make_settings(SegmenterSettings, given)
+
+
+def _kept(settings: SegmenterSettings) -> dict[str, Any]:
+    return {key: flatten(settings)[key] for key in ("device", "precision")}
 
 
 def strides(bench: Bench) -> list[int]:
@@ -221,9 +225,8 @@ def run(
     """
     if not 0.0 < wanted <= 1000.0:
         raise SettingsError(f"--rate {wanted:g}: must be above 0 and at most 1000 Hz")
-    kept = flatten(settings)
     asked = {
-        "settings": {key: kept[key] for key in ("device", "precision")},
+        "settings": _kept(settings),
         "wanted": wanted,
         "size": size,
         "segments": segments,
@@ -244,18 +247,19 @@ def run(
             over.set()
             process.kill()
 
-        limit = START_SECONDS
-        timer = threading.Timer(limit, end)
-        timer.start()
+        def started(seconds: float) -> threading.Timer:
+            timer = threading.Timer(seconds, end)
+            timer.start()
+            return timer
+
+        timer = started(START_SECONDS)
         try:
             assert process.stdout is not None
             for line in process.stdout:
                 found = json.loads(line)
                 if found == BEGUN:
                     timer.cancel()
-                    limit = seconds
-                    timer = threading.Timer(limit, end)
-                    timer.start()
+                    timer = started(seconds)
                     continue
                 trials.append(Trial(Choice(**found["choice"]), found["seconds"]))
                 say(trials[-1])
@@ -268,7 +272,7 @@ def run(
         lines = errors.read().strip().splitlines()
     problem = ""
     if over.is_set():
-        problem = f"the {limit:g} s were over"
+        problem = f"the {timer.interval:g} s were over"
     elif code == -signal.SIGKILL:
         problem = "the system ended it, which it does when memory runs out"
     elif code:

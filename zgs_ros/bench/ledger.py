@@ -25,6 +25,7 @@ from zgs_ros.bench.measuring import processor_name
 from zgs_ros.config import NodeSettings
 from zgs_ros.config.machine import find_gpu
 from zgs_ros.evaluation.tables import Table
+from zgs_ros.files.ownership import write_whole
 from zgs_ros.models.loading import resolve_device
 from zgs_ros.models.precision import resolve_precision
 
@@ -232,10 +233,8 @@ def write_run(folder: Path, machine: Machine, run: Run) -> Path:
     if path.exists():
         ledger = ledger.model_copy(update={"runs": read_ledger(path).runs})
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     text = json.dumps(ledger.add(run).model_dump(mode="json"), indent=1)
-    partial.write_text(f"{text}\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, f"{text}\n".encode())
     return path
 
 

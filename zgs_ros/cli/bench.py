@@ -376,8 +376,8 @@ def _mode(
     from zgs_ros.config import SettingsError
 
     asked = {"compare": compare, "curve": curve, "profiles": profiles}
-    modes = [name for name, value in asked.items() if value is not None]
-    modes += [name for name, value in (("advise", advise), ("live", live)) if value]
+    flags = {"advise": advise or None, "live": live or None}
+    modes = [name for name, value in {**asked, **flags}.items() if value is not None]
     if len(modes) > 1:
         raise SettingsError(f"--{modes[0]} and --{modes[1]} are measured one at a time")
     if compare not in (None, "reference", FLOAT32):

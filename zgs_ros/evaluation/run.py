@@ -27,6 +27,7 @@ from zgs_ros.evaluation.mapping import (
     make_mapper,
 )
 from zgs_ros.evaluation.scoring import ImageScores, score, summarise
+from zgs_ros.files.ownership import write_whole
 from zgs_ros.models.loading import BUNDLED, bundled_folder
 from zgs_ros.segmenter import Segmenter, load_segmenter
 
@@ -153,9 +154,7 @@ def write_label_map(path: Path, label_map: NDArray[np.uint16]) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes readable JSON, never half a file."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 def _process(
